@@ -1,0 +1,30 @@
+"""esnac_tf: makes trained Keras models small by searching for a smaller architecture.
+
+The root is light on purpose: TensorFlow is imported only when a function that needs it
+is first used.
+
+Example:
+    >>> import esnac_tf
+    >>> esnac_tf.__version__
+    '0.1.0'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "compress", "search_students"]
+
+if TYPE_CHECKING:
+    from esnac_tf.compression import compress, search_students
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the public functions on first use (PEP 562)."""
+    if name in ("compress", "search_students"):
+        from esnac_tf import compression
+
+        return getattr(compression, name)
+    raise AttributeError(f"module 'esnac_tf' has no attribute {name!r}")

@@ -1,0 +1,67 @@
+"""A trial: one evaluated student, as a frozen value that reads and writes JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from esnac_tf.architecture import ActionSet
+
+COMPLETE = "complete"
+FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One student that was proposed and evaluated.
+
+    Attributes:
+        number: Position in the search, from 0.
+        state: "complete", or "failed" with the reason in `failure`.
+        actions: What was done to the teacher to get this student.
+        num_params: Trainable weights of the student; None where it could not be built.
+        flops: Multiply-adds of one example; None where it could not be built.
+        validation_accuracy: Share of held-out examples classified right, 0 to 1; None if failed.
+        objective: The value f(x) that the search maximises; None if failed.
+        duration_secs: Wall seconds of the evaluation; a trial that shared its training with
+            others of the same step is given the whole step's training time.
+        step: The search step that proposed it, from 0.
+        best_epoch: Epoch (from 1) whose weights were kept; None if failed.
+        failure: One line that says why the trial failed; None if complete.
+
+    Example:
+        >>> trial = Trial(0, COMPLETE, ActionSet(), 100, 2000, 0.5, 0.4, 1.0)
+        >>> Trial.from_json(trial.to_json()) == trial
+        True
+    """
+
+    number: int
+    state: str
+    actions: ActionSet
+    num_params: int | None
+    flops: int | None
+    validation_accuracy: float | None
+    objective: float | None
+    duration_secs: float
+    step: int = 0
+    best_epoch: int | None = None
+    failure: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the student was trained and measured."""
+        return self.state == COMPLETE
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial as a JSON object, with the field names of this class."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["actions"] = self.actions.to_json()
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Trial:
+        """The inverse of `to_json`; fields that this version does not know are ignored."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        kept["actions"] = ActionSet.from_json(kept["actions"])
+        return cls(**kept)
