@@ -1,0 +1,202 @@
+"""Architectures and actions: frozen, plain values that need no TensorFlow.
+
+An `Architecture` says everything about a Keras graph but its weights: each layer's class and
+configuration, and each call of a layer with the tensors it is called on. An `ActionSet` says
+what is done to a teacher to get a student.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Shape = tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class TensorReference:
+    """Output number `output` of call number `call` of the layer named `layer`."""
+
+    layer: str
+    call: int = 0
+    output: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerConfig:
+    """A layer (or a `keras.ops` node): its class and its configuration, without weights.
+
+    Attributes:
+        name: The layer's name, unique in its architecture.
+        class_name: Name of the class, such as "Conv2D".
+        module: The module that the class is known under; "keras.layers" for Keras's own layers.
+        config: What the class's `from_config` takes.
+    """
+
+    name: str
+    class_name: str
+    module: str
+    config: Mapping[str, Any]
+
+    @property
+    def is_keras_layer(self) -> bool:
+        """Whether this is one of Keras's own layers, not an op, a model or a custom layer."""
+        return self.module == "keras.layers"
+
+    def replace(self, **changes: Any) -> LayerConfig:
+        """The same layer with some entries of its configuration changed."""
+        return dataclasses.replace(self, config={**self.config, **changes})
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer: what `layer(*args, **kwargs)` was given.
+
+    `args` and `kwargs` are nested lists and dicts whose leaves are `TensorReference`s or
+    constants as Keras serializes them.
+    """
+
+    layer: str
+    call: int
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def output(self) -> TensorReference:
+        """The first (for almost every layer the only) output."""
+        return TensorReference(self.layer, self.call, 0)
+
+    @property
+    def inputs(self) -> tuple[TensorReference, ...]:
+        """All tensors that the call takes, in order."""
+        return tuple(references((self.args, self.kwargs)))
+
+    def map_references(self, function: Callable[[TensorReference], Any]) -> LayerCall:
+        """The same call on other tensors."""
+        return dataclasses.replace(
+            self,
+            args=tuple(map_references(function, list(self.args))),
+            kwargs=map_references(function, dict(self.kwargs)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A Keras functional graph as plain data.
+
+    Attributes:
+        name: The model's name.
+        layers: Every layer by its name.
+        calls: Every call of a layer, in topological order, the input layers' included.
+        inputs: Nested structure of references, as the model takes its inputs.
+        outputs: Nested structure of references, as the model gives its outputs.
+        shapes: The shape of every tensor, batch axis first.
+    """
+
+    name: str
+    layers: Mapping[str, LayerConfig]
+    calls: tuple[LayerCall, ...]
+    inputs: Any
+    outputs: Any
+    shapes: Mapping[TensorReference, Shape]
+
+    def layer_of(self, call: LayerCall) -> LayerConfig:
+        """The layer that a call calls."""
+        return self.layers[call.layer]
+
+    @property
+    def input_references(self) -> tuple[TensorReference, ...]:
+        """The model's inputs, flat."""
+        return tuple(references(self.inputs))
+
+    @property
+    def output_references(self) -> tuple[TensorReference, ...]:
+        """The model's outputs, flat."""
+        return tuple(references(self.outputs))
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSet:
+    """What is done to a teacher: layers removed, widths set, skip connections added.
+
+    Attributes:
+        removed: Names of the removed nodes of the layer sequence, sorted.
+        widths: (channel group, number of channels kept) pairs, sorted; groups that keep their
+            width are left out.
+        skips: (source node, target node) pairs of the added connections, sorted.
+
+    Example:
+        >>> actions = ActionSet.of(removed=["conv2"], widths={"64": 20}, skips=[("conv1", "conv3")])
+        >>> ActionSet.from_json(actions.to_json()) == actions
+        True
+    """
+
+    removed: tuple[str, ...] = ()
+    widths: tuple[tuple[str, int], ...] = ()
+    skips: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        removed: Any = (),
+        widths: Mapping[str, int] | None = None,
+        skips: Any = (),
+    ) -> ActionSet:
+        """Actions in canonical order, so that equal actions compare and hash equal."""
+        return cls(
+            removed=tuple(sorted(removed)),
+            widths=tuple(sorted((str(name), int(width)) for name, width in (widths or {}).items())),
+            skips=tuple(sorted((str(source), str(target)) for source, target in skips)),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is done."""
+        return not (self.removed or self.widths or self.skips)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the fields `removed`, `widths` and `skips`."""
+        return {
+            "removed": list(self.removed),
+            "widths": dict(self.widths),
+            "skips": [list(pair) for pair in self.skips],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ActionSet:
+        """The inverse of `to_json`."""
+        return cls.of(values["removed"], values["widths"], values["skips"])
+
+
+def references(structure: Any) -> Iterator[TensorReference]:
+    """All tensor references in a nested structure, in order.
+
+    Example:
+        >>> list(references([TensorReference("a"), {"x": TensorReference("b")}, 3]))
+        [TensorReference(layer='a', call=0, output=0), TensorReference(layer='b', call=0, output=0)]
+    """
+    if isinstance(structure, TensorReference):
+        yield structure
+    elif isinstance(structure, Mapping):
+        for value in structure.values():
+            yield from references(value)
+    elif isinstance(structure, (list, tuple)):
+        for value in structure:
+            yield from references(value)
+
+
+def map_references(function: Callable[[TensorReference], Any], structure: Any) -> Any:
+    """A nested structure with `function` applied to each tensor reference.
+
+    Example:
+        >>> map_references(lambda reference: reference.layer, [TensorReference("a"), 1])
+        ['a', 1]
+    """
+    if isinstance(structure, TensorReference):
+        return function(structure)
+    if isinstance(structure, Mapping):
+        return {key: map_references(function, value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [map_references(function, value) for value in structure]
+    return structure

@@ -1,0 +1,44 @@
+"""Fashion-MNIST: 60,000 + 10,000 grey pictures of 28 by 28 pixels of pieces of clothing.
+
+Source: Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
+Learning Algorithms", 2017.
+"""
+
+from __future__ import annotations
+
+import os
+
+from esnac_tf.datasets.formats import idx, keras_download
+from esnac_tf.datasets.splits import Source
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+)  # fmt: skip
+
+
+def read(data_dir: str | os.PathLike[str] | None = None) -> Source:
+    """Reads Fashion-MNIST.
+
+    Args:
+        data_dir: The folder with the four IDX files, which have the same names as MNIST's. None
+            downloads the data through Keras.
+
+    Returns:
+        Pictures uint8 [N, 28, 28, 1], 0 to 255.
+
+    Raises:
+        UserError: If the files are missing or broken, or the download fails.
+
+    Example:
+        >>> read("/no/such/folder")
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: --data_dir=/no/such/folder is not a folder.
+        Give a folder with the IDX files (train-images-idx3-ubyte and so on, also as .gz) in it.
+    """
+    if data_dir is None:
+        arrays = keras_download.download("fashion_mnist", idx.DESCRIPTION)
+    else:
+        arrays = idx.read(data_dir)
+    return Source(*arrays, class_names=CLASS_NAMES)

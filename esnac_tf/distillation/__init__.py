@@ -1,0 +1,64 @@
+"""Trains students: many at once, on shared batches and one teacher forward pass.
+
+| file | holds |
+|---|---|
+| `training.py` | `train`: the epochs, the best epoch's weights, failures kept apart |
+| `joint_step.py` | one `tf.function`: the teacher's pass, then every student's update |
+| `student_update.py` | one student's loss, gradients and optimizer, on one replica |
+| `step_error.py` | a student's errors, told from those of data and machines |
+| `evaluation.py` | `evaluate_accuracy`, for many models at once |
+| `replica_statistics.py` | BatchNormalization statistics, averaged across replicas |
+| `mixed_precision.py` | float32 models that compute in float16 for a while |
+| `devices.py` | `get_strategy`: the devices by name |
+| `losses/` | one file a loss, found by its name |
+| `training_config.py`, `training_outcome.py` | frozen values, plain Python |
+
+Nothing here imports TensorFlow until a function that computes is first used.
+
+Example:
+    >>> from esnac_tf import distillation
+    >>> distillation.TrainingConfig.search().epochs
+    10
+    >>> "logit_mse" in distillation.losses.names()
+    True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from esnac_tf.distillation import losses
+from esnac_tf.distillation.training_config import TrainingConfig
+from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
+
+__all__ = [
+    "EpochRecord",
+    "TrainingConfig",
+    "TrainingOutcome",
+    "evaluate_accuracy",
+    "get_strategy",
+    "losses",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from esnac_tf.distillation.devices import get_strategy
+    from esnac_tf.distillation.evaluation import evaluate_accuracy
+    from esnac_tf.distillation.training import train
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the functions that need TensorFlow on first use (PEP 562)."""
+    if name == "train":
+        from esnac_tf.distillation.training import train
+
+        return train
+    if name == "evaluate_accuracy":
+        from esnac_tf.distillation.evaluation import evaluate_accuracy
+
+        return evaluate_accuracy
+    if name == "get_strategy":
+        from esnac_tf.distillation.devices import get_strategy
+
+        return get_strategy
+    raise AttributeError(f"module 'esnac_tf.distillation' has no attribute {name!r}")

@@ -1,0 +1,171 @@
+"""One student's loss, gradients and optimizer, on one replica."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from esnac_tf.distillation.evaluation import class_scores
+from esnac_tf.distillation.losses import DistillationLoss
+from esnac_tf.distillation.mixed_precision import computes_in_float16
+from esnac_tf.distillation.training_config import TrainingConfig
+from esnac_tf.errors import UserError
+
+# Below it, a probability counts as this: log(1e-7) is -16.
+SMALLEST_PROBABILITY = 1e-7
+
+
+class StudentUpdate:
+    """Trains one student by one batch.
+
+    Formula:
+        loss = sum(distillation_loss(y, teacher_logits, student(x))) / global_batch_size
+               + sum(student.losses) / num_replicas
+        gradient = d loss / d v + weight_decay / num_replicas * v
+
+    Both are one replica's part: the sum over replicas, which `optimizer.apply` forms of the
+    gradients by itself, is that of the whole batch.
+
+    Args:
+        student: Built under the strategy's scope.
+        config: The optimizer, its weight decay, XLA.
+        loss: One loss per example.
+        global_batch_size: Rows of a batch, of all replicas together.
+        from_logits: Whether the student's outputs are logits; otherwise probabilities.
+        strategy: The strategy of the student's scope.
+
+    Raises:
+        UserError: If the student has nothing to train.
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        config: TrainingConfig,
+        loss: DistillationLoss,
+        global_batch_size: int,
+        from_logits: bool,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        if not student.trainable_variables:
+            raise UserError("The student has no trainable variables.")
+        self._student = student
+        self._loss = loss
+        self._global_batch_size = global_batch_size
+        self._from_logits = from_logits
+        self._num_replicas = strategy.num_replicas_in_sync
+        self._weight_decay = config.weight_decay
+        self._scales_loss = computes_in_float16(student)
+        with strategy.scope():
+            self._optimizer = build_optimizer(config)
+            if self._scales_loss:
+                self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
+            self._optimizer.build(student.trainable_variables)
+        self._compute = self._loss_and_gradients
+        if config.jit_compile:
+            # XLA can't compile the exchange among replicas in `apply`, only what comes before.
+            self._compute = tf.function(self._compute, autograph=False, jit_compile=True)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Sets the learning rate of the next steps, without a new trace."""
+        self._optimizer.learning_rate = learning_rate
+
+    def __call__(self, x: Any, y: tf.Tensor, teacher_logits: tf.Tensor | None = None) -> tf.Tensor:
+        """Updates the student; must be called in a replica context.
+
+        Args:
+            x: This replica's inputs, shape [B, ...].
+            y: Their class indices, shape [B].
+            teacher_logits: float32, shape [B, C], or None without a teacher.
+
+        Returns:
+            This replica's part of the loss before the update, float32, shape [].
+
+        Raises:
+            UserError: If shapes don't fit, or no trainable variable has a gradient.
+        """
+        loss, gradients = self._compute(x, y, teacher_logits)
+        pairs = [
+            (gradient, variable)
+            for gradient, variable in zip(gradients, self._student.trainable_variables, strict=True)
+            if gradient is not None
+        ]
+        if not pairs:
+            raise UserError("No trainable variable of the student has a gradient.")
+        gradients, variables = zip(*pairs, strict=True)
+        if self._scales_loss and self._num_replicas > 1:
+            gradients = _nan_everywhere_if_not_finite_anywhere(gradients)
+        self._optimizer.apply(gradients, variables)
+        return loss
+
+    def _loss_and_gradients(self, x: Any, y: tf.Tensor, teacher_logits: tf.Tensor | None) -> Any:
+        # Optimizers and the tape know the variables of TensorFlow inside Keras' ones.
+        variables = [variable.value for variable in self._student.trainable_variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            logits = to_logits(self._student(x, training=True), self._from_logits)
+            if teacher_logits is not None and teacher_logits.shape != logits.shape:
+                raise UserError(
+                    f"The student's outputs have shape {logits.shape}, "
+                    f"the teacher's {teacher_logits.shape}."
+                )
+            losses = self._loss(y, teacher_logits, logits)
+            loss = tf.reduce_sum(losses) / self._global_batch_size
+            for own_loss in self._student.losses:
+                loss += tf.cast(own_loss, loss.dtype) / self._num_replicas
+            scaled_loss = self._optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled_loss, variables)
+        decay = self._optimizer.scale_loss(self._weight_decay / self._num_replicas)
+        return loss, [
+            None if gradient is None else tf.convert_to_tensor(gradient) + decay * variable
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+
+
+def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a config; weight decay is left to `StudentUpdate`.
+
+    Example:
+        >>> build_optimizer(TrainingConfig.search()).name
+        'adam'
+    """
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
+    return keras.optimizers.Adam(config.learning_rate)
+
+
+def to_logits(outputs: Any, from_logits: bool) -> tf.Tensor:
+    """Returns a model's output as logits.
+
+    Formula:
+        logits = log(clip(outputs, 1e-7, 1))    if the outputs are probabilities
+
+    Args:
+        outputs: Logits or probabilities, shape [B, C].
+        from_logits: Whether the outputs are logits already.
+
+    Returns:
+        Logits, float32, shape [B, C].
+
+    Raises:
+        UserError: If the model has not one output of rank 2.
+
+    Example:
+        >>> to_logits(tf.constant([[1.0, 0.0]]), from_logits=False).numpy().round(1).tolist()
+        [[0.0, -16.100000381469727]]
+    """
+    scores = class_scores(outputs)
+    if from_logits:
+        return scores
+    return tf.math.log(tf.clip_by_value(scores, SMALLEST_PROBABILITY, 1.0))
+
+
+def _nan_everywhere_if_not_finite_anywhere(gradients: Any) -> list[tf.Tensor]:
+    # LossScaleOptimizer (Keras 3.15) asks only the first replica whether its part of the
+    # gradients is finite, and would add up an overflow of any other.
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+    context = tf.distribute.get_replica_context()
+    overflows = context.all_reduce("SUM", tf.cast(~finite, tf.float32))
+    return [tf.where(overflows > 0, float("nan"), gradient) for gradient in gradients]

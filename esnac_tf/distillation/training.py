@@ -1,0 +1,291 @@
+"""Trains students together and keeps the best epoch of each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from esnac_tf.distillation.evaluation import Evaluation
+from esnac_tf.distillation.joint_step import JointStep, StepSettings
+from esnac_tf.distillation.losses import DistillationLoss
+from esnac_tf.distillation.mixed_precision import float16_compute
+from esnac_tf.distillation.replica_statistics import average_statistics
+from esnac_tf.distillation.step_error import StepError
+from esnac_tf.distillation.training_config import TrainingConfig
+from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
+from esnac_tf.errors import UserError
+
+
+class Batches(Protocol):
+    """The training pictures, epoch by epoch (`datasets.pipelines.TrainingBatches` is one).
+
+    Attributes:
+        batch_size: Rows of a batch, of all replicas together.
+    """
+
+    batch_size: int
+
+    def epoch(self, epoch: int) -> tf.data.Dataset:
+        """Returns the batches of an epoch, counted from 0.
+
+        The dataset is of (x [B, ...], y [B]), every batch of `batch_size` rows, and the same
+        at every call with the same epoch.
+        """
+        ...
+
+
+def train(
+    students: Sequence[keras.Model],
+    batches: Batches,
+    validation: tf.data.Dataset,
+    config: TrainingConfig,
+    *,
+    loss: DistillationLoss,
+    teacher: keras.Model | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    from_logits: bool = True,
+    on_epoch: Callable[[int, Mapping[int, EpochRecord]], None] | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    seed: int = 0,
+) -> list[TrainingOutcome]:
+    """Trains K students together, and leaves in each the weights of its best epoch.
+
+    Every batch, and one forward pass of the teacher on it, serve all students. Otherwise
+    they have nothing in common: each has its own optimizer, and comes out as if it had been
+    trained alone. The best epoch is that of the highest validation accuracy, of equally good
+    ones the earliest. A teacher is trained as a student without a teacher, with the loss
+    `cross_entropy`.
+
+    Failures stay with the student that fails; its weights are those of its best epoch, or
+    as they were at first if it finished none:
+
+    - A loss that becomes NaN or infinite ends the student's training.
+    - A student that can't be traced, because of an error in one of its layers say, is left
+      out.
+    - If a step of several students fails, for want of memory say, all of them go back to
+      their first weights and each half is trained by itself, in the end each student
+      alone. Only those that fail alone have failed.
+
+    Args:
+        students: K different models with one output [B, C], built under the strategy's scope.
+        batches: The training data.
+        validation: Of (x [B, ...], y [B], weight [B]), weight 0 for rows that only fill a
+            batch; equal shapes in every batch.
+        config: How long, and with what optimizer.
+        loss: One of `esnac_tf.distillation.losses`.
+        teacher: Likewise built under the scope. Needed if the loss needs it.
+        strategy: The strategy of the scope; the current one by default.
+        from_logits: Whether students and teacher end in logits. If not, in probabilities p,
+            and log(p) serve as logits.
+        on_epoch: Called with the epoch, counted from 1, and its records by the student's
+            index, after every epoch. If a step failed, epochs are seen again.
+        on_batch: Called with epoch and step, both counted from 1, after every step was
+            started. It may still run.
+        should_stop: Asked after every step; True ends all training. The epoch then
+            under way doesn't count.
+        seed: Seeds what is random in the students, such as Dropout.
+
+    Returns:
+        K outcomes, in the order of the students.
+
+    Raises:
+        UserError: If the loss needs a teacher and there is none, a model was built outside
+            the scope, a student is given twice, the batch size doesn't divide among the
+            replicas or is not that of every batch, or there are no rows to validate.
+
+    References:
+        [1] Cao, Wang, Kitani, "Learnable Embedding Space for Efficient Neural Architecture
+            Compression", ICLR 2019, section 4.
+
+    Example:
+        >>> from esnac_tf.distillation import losses
+        >>> x, y = np.eye(4, dtype="float32"), np.arange(4)
+        >>> class AllInOneBatch:
+        ...     batch_size = 4
+        ...     def epoch(self, epoch):
+        ...         return tf.data.Dataset.from_tensors((x, y))
+        >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+        >>> [outcome] = train(
+        ...     [student],
+        ...     AllInOneBatch(),
+        ...     tf.data.Dataset.from_tensors((x, y, np.ones(4))),
+        ...     TrainingConfig(epochs=30, learning_rate=0.1),
+        ...     loss=losses.get("cross_entropy"),
+        ... )
+        >>> outcome.validation_accuracy
+        1.0
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    models = [*students, *([teacher] if teacher is not None else [])]
+    _check(students, models, batches, loss, teacher, strategy)
+    run = _Run(
+        StepSettings(config, loss, teacher, strategy, batches.batch_size, from_logits),
+        batches,
+        validation,
+        on_epoch or (lambda epoch, records: None),
+        on_batch or (lambda epoch, step: None),
+        should_stop or (lambda: False),
+    )
+    first_weights = [student.get_weights() for student in students]
+    outcomes: dict[int, TrainingOutcome] = {}
+    groups = [list(range(len(students)))] if students else []
+    with _precision(config, models):
+        while groups:
+            group = groups.pop(0)
+            for index in group:
+                _seed_generators(students[index], seed)
+            try:
+                outcomes.update(run.train_group({index: students[index] for index in group}))
+                continue
+            except StepError as error:
+                reason = str(error)
+            gc.collect()  # Free the optimizers and graphs of the failed step first.
+            for index in group:
+                students[index].set_weights(first_weights[index])
+            if len(group) == 1:
+                outcomes[group[0]] = TrainingOutcome.from_history([], failure=reason)
+            else:
+                middle = len(group) // 2
+                groups[:0] = [group[:middle], group[middle:]]
+    return [outcomes[index] for index in range(len(students))]
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What is known of one student so far, and its best weights."""
+
+    best_weights: list[np.ndarray]
+    history: list[EpochRecord] = dataclasses.field(default_factory=list)
+    failure: str | None = None
+
+    def outcome(self) -> TrainingOutcome:
+        return TrainingOutcome.from_history(self.history, self.failure)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What one call of `train` was given."""
+
+    settings: StepSettings
+    batches: Batches
+    validation: tf.data.Dataset
+    on_epoch: Callable[[int, Mapping[int, EpochRecord]], None]
+    on_batch: Callable[[int, int], None]
+    should_stop: Callable[[], bool]
+
+    def train_group(self, students: Mapping[int, keras.Model]) -> dict[int, TrainingOutcome]:
+        """Trains students together and leaves in each its best weights.
+
+        Raises:
+            StepError: If a step fails and nothing tells which student's fault it was.
+        """
+        config, strategy = self.settings.config, self.settings.strategy
+        indices, models = list(students), list(students.values())
+        progress = [_Progress(model.get_weights()) for model in models]
+        step = JointStep(models, self.settings)
+        evaluation = Evaluation(models, self.validation, strategy, config.jit_compile)
+
+        for epoch in range(1, config.epochs + 1):
+            start = time.perf_counter()
+            step.start_epoch(config.learning_rate_at(epoch))
+            if not self._train_epoch(step, epoch):
+                break
+            losses = step.mean_losses()
+            for position, failure in step.failures(epoch).items():
+                progress[position].failure = failure
+            active = [student.failure is None for student in progress]
+            if not any(active):
+                break
+            for model in models:
+                average_statistics(model, strategy)
+            accuracies = evaluation(active)
+            secs = time.perf_counter() - start
+            records = {}
+            for position, student in enumerate(progress):
+                if active[position]:
+                    record = EpochRecord(epoch, losses[position], accuracies[position], secs)
+                    student.history.append(record)
+                    records[indices[position]] = record
+                    if student.outcome().best_epoch == epoch:
+                        student.best_weights = models[position].get_weights()
+            self.on_epoch(epoch, records)
+
+        for model, student in zip(models, progress, strict=True):
+            model.set_weights(student.best_weights)
+        return {index: student.outcome() for index, student in zip(indices, progress, strict=True)}
+
+    def _train_epoch(self, step: JointStep, epoch: int) -> bool:
+        """Returns whether the epoch was finished: False if training shall stop."""
+        dataset = self.batches.epoch(epoch - 1)
+        rows = keras.tree.flatten(dataset.element_spec)[0].shape[0]
+        if rows != self.batches.batch_size:
+            raise UserError(
+                f"Every batch must have {self.batches.batch_size} rows, received {rows}.\n"
+                "Drop the last rows: dataset.batch(batch_size, drop_remainder=True)."
+            )
+        distributed = self.settings.strategy.experimental_distribute_dataset(dataset)
+        for number, (x, y) in enumerate(distributed, start=1):
+            step(x, y)
+            self.on_batch(epoch, number)
+            if self.should_stop():
+                return False
+        return True
+
+
+def _precision(
+    config: TrainingConfig, models: Sequence[keras.Model]
+) -> contextlib.AbstractContextManager[None]:
+    if not config.mixed_precision:
+        return contextlib.nullcontext()
+    if not tf.config.list_logical_devices("GPU"):
+        warnings.warn("mixed_precision on CPUs is several times slower than float32.", stacklevel=3)
+    return float16_compute(models)
+
+
+def _seed_generators(model: keras.Model, seed: int) -> None:
+    states = [variable for variable in model.variables if "seed_generator" in variable.path]
+    for index, state in enumerate(states):
+        words = np.random.SeedSequence([seed, index]).generate_state(2)
+        state.assign((words & 0x7FFFFFFF).astype(state.dtype))
+
+
+def _check(
+    students: Sequence[keras.Model],
+    models: Sequence[keras.Model],
+    batches: Batches,
+    loss: DistillationLoss,
+    teacher: keras.Model | None,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    if loss.needs_teacher and teacher is None:
+        raise UserError(
+            f"The distillation loss {type(loss).__name__} needs a teacher, received none.\n"
+            "Give one, or use the loss cross_entropy."
+        )
+    if len({id(model) for model in models}) < len(models):
+        raise UserError("A model is given twice: students and teacher must be different models.")
+    replicas = strategy.num_replicas_in_sync
+    if batches.batch_size % replicas:
+        raise UserError(
+            f"The batch size must divide among the {replicas} replicas, "
+            f"received {batches.batch_size}."
+        )
+    for model in models:
+        if not model.built:
+            raise UserError(f"The model {model.name!r} is not built: call it on inputs first.")
+        variables: list[Any] = [variable.value for variable in model.variables]
+        if not all(map(strategy.extended.variable_created_in_scope, variables)):
+            raise UserError(
+                f"The model {model.name!r} was built outside of the strategy's scope.\n"
+                "Build, clone or load it inside `with strategy.scope():`."
+            )

@@ -1,0 +1,1 @@
+"""Keras graphs: read into architectures, their channels understood, built again as models."""

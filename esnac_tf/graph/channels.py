@@ -1,0 +1,269 @@
+"""Channel dependencies of a graph: which channels can only go together.
+
+Labels (see `esnac_tf.layers.channels`) are passed through the teacher once. What the layers
+tell on the way is solved into:
+
+- **slots**: channels that meet elementwise (in a sum, say) are one slot, kept or removed as one;
+- **groups**: slots that one layer creates, or that must be balanced with one another, form a
+  group with one width;
+- **bundles**: the smallest sets of slots of a group that can go without unbalancing anything.
+  Mostly a bundle is one slot; around grouped convolutions and channel shuffles it is one slot
+  for each block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from esnac_tf.architecture import Architecture, LayerCall, LayerConfig, TensorReference
+from esnac_tf.graph.bundles import partition_into_bundles
+from esnac_tf.layers import handler_of
+from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, Labels, unlabelled
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that share one width.
+
+    Attributes:
+        name: Name of the first layer that creates channels of the group.
+        width: F, the teacher's number of slots.
+        slots: The slots, [F].
+        bundles: Classes of bundles, each an array [number of bundles, slots in a bundle].
+        fixed: Slots that are always kept.
+    """
+
+    name: str
+    width: int
+    slots: IntArray
+    bundles: tuple[IntArray, ...]
+    fixed: IntArray
+
+    @property
+    def is_shrinkable(self) -> bool:
+        """Whether any channel of the group can go."""
+        return any(len(bundles) > 1 for bundles in self.bundles)
+
+    def kept_bundles(self, width: npt.ArrayLike) -> list[IntArray]:
+        """How many bundles of each class are kept at a width: max(1, floor(n * width / F)).
+
+        Args:
+            width: Width or widths, 1 to F, of any shape.
+
+        Returns:
+            For each class of bundles an array of the shape of `width`.
+        """
+        widths = np.asarray(width, np.int64)
+        return [np.maximum(1, widths * len(bundles) // self.width) for bundles in self.bundles]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelGraph:
+    """The channel dependencies of an architecture.
+
+    Attributes:
+        labels: Slot numbers of every tensor's channels (`PINNED` for those in no group).
+        created: For each layer that creates channels, their slots.
+        consumed: For each layer that has weights for its input's channels, their slots.
+        groups: All groups, those that can't shrink included.
+        group_of_slot: Index of each slot's group, [slots].
+    """
+
+    labels: Mapping[TensorReference, Labels]
+    created: Mapping[str, Labels]
+    consumed: Mapping[str, Labels]
+    groups: tuple[ChannelGroup, ...]
+    group_of_slot: IntArray
+
+    def groups_of(self, labels: Labels) -> frozenset[int]:
+        """Indices of the groups that a tensor's channels belong to."""
+        slots = np.unique(labels)
+        return frozenset(self.group_of_slot[slots[slots != PINNED]].tolist())
+
+
+def trace_channels(architecture: Architecture) -> ChannelGraph:
+    """Learns the channel dependencies of an architecture.
+
+    Layers without a handler pin the channels of all tensors that they touch. The channels of
+    the network's outputs are pinned, those of its inputs never enter a group.
+    """
+    trace = _TeacherTrace()
+    tensors = propagate(architecture, trace)
+    labels = {reference: tensor.labels for reference, tensor in tensors.items()}
+    for reference in architecture.output_references:
+        trace.pin(labels[reference])
+    return _solve(trace, labels)
+
+
+def propagate(
+    architecture: Architecture,
+    trace: ChannelTrace,
+    teacher_labels: Mapping[TensorReference, Labels] | None = None,
+) -> dict[TensorReference, ChannelTensor]:
+    """Passes labels through all calls of an architecture.
+
+    Args:
+        architecture: The teacher's, or a student's with the shapes that its layers should give.
+        trace: Is told what the layers do to channels.
+        teacher_labels: For a student, the teacher's labels: they say along which axes of a
+            tensor channels lie, so which lengths follow from the labels.
+
+    Returns:
+        Every tensor with its shape and its labels.
+    """
+    tensors: dict[TensorReference, ChannelTensor] = {}
+    for call in architecture.calls:
+        layer = architecture.layer_of(call)
+        inputs = [tensors[reference] for reference in call.inputs]
+        outputs = outputs_of(architecture, call)
+        shapes = [tuple(architecture.shapes[reference][1:]) for reference in outputs]
+        if inputs and len(outputs) == 1 and _is_plain(layer, call):
+            given = [handler_of(layer).propagate(layer, inputs, shapes[0], trace)]
+        else:
+            for tensor in inputs:
+                trace.pin(tensor.labels)
+            given = [unlabelled(shape) for shape in shapes]
+        for reference, shape, labels in zip(outputs, shapes, given, strict=True):
+            if teacher_labels is not None:
+                like = teacher_labels.get(reference, labels)
+                pairs = zip(shape, like.shape, labels.shape, strict=True)
+                shape = tuple(now if then > 1 else length for length, then, now in pairs)
+            tensors[reference] = ChannelTensor(shape, labels)
+    return tensors
+
+
+def outputs_of(architecture: Architecture, call: LayerCall) -> list[TensorReference]:
+    """The tensors that a call gives."""
+    outputs: list[TensorReference] = []
+    while True:
+        reference = TensorReference(call.layer, call.call, len(outputs))
+        if reference not in architecture.shapes:
+            return outputs
+        outputs.append(reference)
+
+
+def _is_plain(layer: LayerConfig, call: LayerCall) -> bool:
+    """Whether an op is called on whole tensors and numbers only, as handlers expect."""
+    if layer.is_keras_layer:
+        return True
+    return all(isinstance(value, (TensorReference, int, float)) for value in call.args)
+
+
+class _TeacherTrace:
+    """Learns channel dependencies: the first of the two traces."""
+
+    def __init__(self) -> None:
+        self.num_channels = 0
+        self.created: dict[str, Labels] = {}
+        self.consumed: dict[str, Labels] = {}
+        self.ties: list[tuple[Labels, Labels]] = []
+        self.pinned: list[Labels] = []
+        self.balanced: list[Labels] = []
+
+    def source(self, layer: str, length: int) -> Labels:
+        if layer not in self.created:
+            self.created[layer] = np.arange(self.num_channels, self.num_channels + length)
+            self.num_channels += length
+        return self.created[layer]
+
+    def consume(self, layer: str, channels: Labels) -> None:
+        if layer in self.consumed:  # a layer called twice has one set of weights
+            self.tie(self.consumed[layer], channels)
+        self.consumed.setdefault(layer, channels)
+
+    def tie(self, first: Labels, second: Labels) -> None:
+        self.ties.append((first.reshape(-1), second.reshape(-1)))
+
+    def pin(self, channels: Labels) -> None:
+        self.pinned.append(channels.reshape(-1))
+
+    def balance(self, rows: Labels) -> None:
+        self.balanced.append(rows)
+
+
+def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> ChannelGraph:
+    """Slots from ties, groups from common layers and balances, bundles from balances."""
+    # The anonymous pinned channel takes part in ties as the last number.
+    anonymous = trace.num_channels
+    named = [(_named(a, anonymous), _named(b, anonymous)) for a, b in trace.ties]
+    slot_of_channel = _components(anonymous + 1, named)
+    num_slots = int(slot_of_channel.max(initial=-1)) + 1
+    pinned_slots = np.zeros(num_slots, bool)
+    pinned_slots[slot_of_channel[anonymous]] = True
+    for channels in trace.pinned:
+        pinned_slots[slot_of_channel[_named(channels, anonymous)]] = True
+
+    def to_slots(channels: Labels) -> Labels:
+        return np.where(channels == PINNED, PINNED, slot_of_channel[channels])
+
+    created = {layer: to_slots(channels) for layer, channels in trace.created.items()}
+    balanced = [slot_of_channel[_named(rows, anonymous)] for rows in trace.balanced]
+    families = [*created.values(), *(rows.reshape(-1) for rows in balanced)]
+    links = [(family[:-1], family[1:]) for family in families if len(family)]
+    group_of_slot = _components(num_slots, links)
+
+    groups = []
+    order: dict[int, int] = {}
+    for layer, slots in created.items():
+        number = int(group_of_slot[slots[0]])
+        if number in order:
+            continue
+        order[number] = len(groups)
+        members = np.flatnonzero(group_of_slot == number)
+        groups.append(_group(layer, members, created, balanced, pinned_slots))
+    numbers = np.array([order.get(int(number), -1) for number in group_of_slot], np.int64)
+    return ChannelGraph(
+        labels={reference: to_slots(channels) for reference, channels in labels.items()},
+        created=created,
+        consumed={layer: to_slots(channels) for layer, channels in trace.consumed.items()},
+        groups=tuple(groups),
+        group_of_slot=numbers,
+    )
+
+
+def _group(
+    name: str,
+    slots: IntArray,
+    created: Mapping[str, Labels],
+    balanced: Sequence[Labels],
+    pinned: npt.NDArray[np.bool_],
+) -> ChannelGroup:
+    """One group with its bundles; a group with a pinned slot keeps all."""
+    if pinned[slots].any():
+        return ChannelGroup(name, len(slots), slots, (), slots)
+    sources = [source for source in created.values() if source[0] in slots]
+    constraints = [rows for rows in balanced if rows.flat[0] in slots]
+    bundles, fixed = partition_into_bundles(slots, sources, constraints)
+    return ChannelGroup(name, len(slots), slots, bundles, fixed)
+
+
+def _named(channels: Labels, anonymous: int) -> Labels:
+    return np.where(channels == PINNED, anonymous, channels)
+
+
+def _components(count: int, links: Sequence[tuple[IntArray, IntArray]]) -> IntArray:
+    """Connected components of `count` things, numbered in the order of their first member.
+
+    Example:
+        >>> _components(4, [(np.array([0]), np.array([2]))])
+        array([0, 1, 0, 2])
+    """
+    smallest = np.arange(count)
+    if links:
+        first = np.concatenate([a for a, _ in links])
+        second = np.concatenate([b for _, b in links])
+        while True:
+            before = smallest.copy()
+            least = np.minimum(smallest[first], smallest[second])
+            np.minimum.at(smallest, first, least)
+            np.minimum.at(smallest, second, least)
+            smallest = smallest[smallest]
+            if np.array_equal(before, smallest):
+                break
+    return np.unique(smallest, return_inverse=True)[1].reshape(-1)

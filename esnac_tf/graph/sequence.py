@@ -1,0 +1,140 @@
+"""The layer sequence: what of a graph the search sees and changes, in topological order.
+
+Input layers, preprocessing and sums are no nodes: the input of a node is the sum of all its
+incoming edges. Consecutive layers that only move elements (a channel shuffle) are one node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from esnac_tf.architecture import Architecture, LayerCall, Shape, TensorReference
+from esnac_tf.layers import LayerHandler, handler_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One node of the layer sequence.
+
+    Attributes:
+        name: The name of its first layer (with "#n" added at the n-th call of a shared layer).
+        kind: One of `esnac_tf.layers.handler.KINDS`.
+        attributes: (kernel size, stride, padding, groups).
+        inputs: The tensors that it takes.
+        output: The tensor that it gives.
+        input_shape: Shape of its input, batch axis first; of the first one if there are several.
+        output_shape: Shape of its output, batch axis first.
+        predecessors: Positions in the sequence of the nodes whose outputs it takes, sorted.
+        is_removable: Whether its kind and its shapes allow to replace it by the identity.
+        calls: The layer calls that it is made of.
+    """
+
+    name: str
+    kind: str
+    attributes: tuple[float, float, float, float]
+    inputs: tuple[TensorReference, ...]
+    output: TensorReference
+    input_shape: Shape
+    output_shape: Shape
+    predecessors: tuple[int, ...]
+    is_removable: bool
+    calls: tuple[LayerCall, ...]
+
+
+def layer_sequence(architecture: Architecture) -> tuple[Node, ...]:
+    """The layer sequence of an architecture.
+
+    Example:
+        >>> import keras
+        >>> from esnac_tf.graph.parsing import parse
+        >>> inputs = keras.Input((4,))
+        >>> hidden = keras.layers.Dense(8, name="hidden")(inputs)
+        >>> model = keras.Model(inputs, keras.layers.Dense(2, name="top")(hidden))
+        >>> [(node.name, node.predecessors) for node in layer_sequence(parse(model))]
+        [('hidden', ()), ('top', (0,))]
+    """
+    consumers = _consumers(architecture)
+    # Each tensor's producers as positions in the sequence: several where it is a sum.
+    producers: dict[TensorReference, frozenset[int]] = {}
+    nodes: list[Node] = []
+    for chain in _chains(architecture, consumers):
+        first, last = chain[0], chain[-1]
+        handler = handler_of(architecture.layer_of(first))
+        incoming: frozenset[int] = frozenset().union(
+            *(producers[reference] for reference in first.inputs)
+        )
+        if not first.inputs or handler.is_preprocessing or is_plain_sum(architecture, first):
+            producers[last.output] = incoming
+            continue
+        nodes.append(_node(architecture, chain, tuple(sorted(incoming))))
+        index = 0
+        while (output := TensorReference(last.layer, last.call, index)) in architecture.shapes:
+            producers[output] = frozenset([len(nodes) - 1])
+            index += 1
+    return tuple(nodes)
+
+
+def is_plain_sum(architecture: Architecture, call: LayerCall) -> bool:
+    """Whether a call is a sum of tensors of one shape: the end of a residual connection."""
+    if not handler_of(architecture.layer_of(call)).is_sum or len(call.inputs) < 2:
+        return False
+    return len({architecture.shapes[reference] for reference in call.inputs}) == 1
+
+
+def _consumers(architecture: Architecture) -> dict[TensorReference, list[LayerCall]]:
+    consumers: dict[TensorReference, list[LayerCall]] = {}
+    for call in architecture.calls:
+        for reference in call.inputs:
+            consumers.setdefault(reference, []).append(call)
+    return consumers
+
+
+def _chains(
+    architecture: Architecture, consumers: dict[TensorReference, list[LayerCall]]
+) -> list[list[LayerCall]]:
+    """Calls in topological order, consecutive layers that only move elements together."""
+    outputs = set(architecture.output_references)
+    chains: list[list[LayerCall]] = []
+    chain_of: dict[TensorReference, list[LayerCall]] = {}
+    for call in architecture.calls:
+        handler = handler_of(architecture.layer_of(call))
+        chain = chain_of.get(call.inputs[0]) if len(call.inputs) == 1 else None
+        if handler.moves_elements and chain is not None:
+            chain.append(call)
+        else:
+            chain = [call]
+            chains.append(chain)
+        alone = len(consumers.get(call.output, ())) == 1 and call.output not in outputs
+        if handler.moves_elements and alone:
+            chain_of[call.output] = chain
+    return chains
+
+
+def _node(
+    architecture: Architecture, chain: Sequence[LayerCall], predecessors: tuple[int, ...]
+) -> Node:
+    first, last = chain[0], chain[-1]
+    handler: LayerHandler = handler_of(architecture.layer_of(first))
+    layer = architecture.layer_of(first)
+    input_shape = architecture.shapes[first.inputs[0]]
+    output_shape = architecture.shapes[last.output]
+    shared = any(call.layer == first.layer and call != first for call in architecture.calls)
+    return Node(
+        name=first.layer if first.call == 0 else f"{first.layer}#{first.call}",
+        kind=handler.kind,
+        attributes=handler.attributes(layer),
+        inputs=first.inputs,
+        output=last.output,
+        input_shape=input_shape,
+        output_shape=output_shape,
+        predecessors=predecessors,
+        is_removable=(
+            handler.is_known
+            and len(first.inputs) == 1
+            and input_shape == output_shape
+            and not shared
+            and last.output not in architecture.output_references
+        ),
+        calls=tuple(chain),
+    )

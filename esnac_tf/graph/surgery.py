@@ -1,0 +1,262 @@
+"""Surgery: pure functions from a teacher's architecture to a student's.
+
+`rewire` removes nodes and adds skip connections; `resize` gives every layer its new width and
+says which of the teacher's channels each of its weights comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from esnac_tf.architecture import (
+    ActionSet,
+    Architecture,
+    LayerCall,
+    LayerConfig,
+    Shape,
+    TensorReference,
+    map_references,
+)
+from esnac_tf.errors import InfeasibleStudentError, UserError
+from esnac_tf.graph.channels import ChannelGraph, outputs_of, propagate
+from esnac_tf.graph.sequence import is_plain_sum
+from esnac_tf.graph.teacher import TeacherGraph
+from esnac_tf.layers import handler_of
+from esnac_tf.layers.channels import PINNED, Labels
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerChannels:
+    """Where the channels of a student's layer come from, as slot numbers.
+
+    Attributes:
+        expected: Channels that the teacher's layer has weights for at its input; None where
+            its input's channels can't be told apart.
+        arriving: Channels that arrive at the student's layer, in order.
+        created: Channels that the teacher's layer creates; None if it creates none.
+        kept: Those of `created` that the student's layer still creates, in order.
+    """
+
+    expected: Labels | None
+    arriving: Labels | None
+    created: Labels | None
+    kept: Labels | None
+
+
+def check_actions(graph: TeacherGraph, actions: ActionSet) -> None:
+    """Refuses actions that this teacher does not allow.
+
+    Raises:
+        UserError: A node or a group is not known, a node can't be removed, a width is out of
+            range, or a skip connection does not fit.
+    """
+    for name in actions.removed:
+        if graph.position.get(name) not in graph.removals:
+            raise UserError(
+                f"Layer {name!r} can't be removed from {graph.architecture.name!r}.\n"
+                "A layer may go if its input and output have one shape and one width, and it is "
+                "no output of the model."
+            )
+    widths = {group.name: group.width for group in graph.width_groups}
+    for name, width in actions.widths:
+        if not 1 <= width <= widths.get(name, 0):
+            raise UserError(
+                f"Channel group {name!r} can't have the width {width}.\n"
+                f"Groups and their largest widths: "
+                f"{', '.join(f'{key}: {value}' for key, value in widths.items())}."
+            )
+    for source, target in actions.skips:
+        if (source, target) not in graph.skip_pair_of:
+            raise UserError(
+                f"No skip connection can be added from {source!r} to {target!r}.\n"
+                "It must lead forward, and the output of the one must have the shape of the "
+                "input of the other."
+            )
+
+
+def rewire(graph: TeacherGraph, actions: ActionSet) -> Architecture:
+    """The teacher's architecture with nodes removed and skip connections added.
+
+    A removed node becomes the identity. A target of skip connections takes the sum of its
+    first input and of the sources' outputs, each tensor once. A sum of the teacher whose
+    operands become one and the same tensor takes it once: what is left of a residual block
+    whose branch is removed is the identity.
+
+    Args:
+        graph: The teacher.
+        actions: What to do; checked by `check_actions`.
+
+    Returns:
+        The rewired architecture, with the teacher's configurations and shapes.
+    """
+    teacher = graph.architecture
+    removed = {graph.position[name] for name in actions.removed}
+    dropped = {(call.layer, call.call) for index in removed for call in graph.nodes[index].calls}
+    stands_for: dict[TensorReference, TensorReference] = {
+        graph.nodes[index].output: graph.nodes[index].inputs[0] for index in removed
+    }
+
+    def resolve(reference: TensorReference) -> TensorReference:
+        while reference in stands_for:
+            reference = stands_for[reference]
+        return reference
+
+    sources: dict[tuple[str, int], list[TensorReference]] = {}
+    for source, target in actions.skips:
+        first_call = graph.nodes[graph.position[target]].calls[0]
+        output = graph.nodes[graph.position[source]].output
+        sources.setdefault((first_call.layer, first_call.call), []).append(output)
+
+    layers: dict[str, LayerConfig] = {}
+    shapes: dict[TensorReference, Shape] = dict(teacher.shapes)
+    calls: list[LayerCall] = []
+    for call in teacher.calls:
+        if (call.layer, call.call) in dropped:
+            continue
+        new_call = call.map_references(resolve)
+        if is_plain_sum(teacher, call):
+            operands = list(dict.fromkeys(new_call.inputs))
+            if len(operands) < len(set(call.inputs)):
+                if len(operands) == 1:
+                    stands_for[call.output] = operands[0]
+                    continue
+                new_call = dataclasses.replace(new_call, args=(operands,), kwargs={})
+        added = [resolve(output) for output in sources.get((call.layer, call.call), ())]
+        if added:
+            first = new_call.inputs[0]
+            operands = list(dict.fromkeys([first, *added]))
+            if len(operands) > 1:
+                skip = _skip_layer(teacher, call)
+                layers[skip.name] = skip
+                output = TensorReference(skip.name)
+                shapes[output] = shapes[first]
+                calls.append(LayerCall(skip.name, 0, (operands,), {}))
+                new_call = _replace_first(new_call, output)
+        layers[call.layer] = teacher.layers[call.layer]
+        calls.append(new_call)
+    return Architecture(
+        teacher.name,
+        layers,
+        tuple(calls),
+        teacher.inputs,
+        map_references(resolve, teacher.outputs),
+        shapes,
+    )
+
+
+def resize(
+    architecture: Architecture, channels: ChannelGraph, kept: BoolArray
+) -> tuple[Architecture, dict[str, LayerChannels]]:
+    """Gives every layer of a rewired architecture its student's width.
+
+    Args:
+        architecture: What `rewire` gives.
+        channels: The teacher's channel dependencies.
+        kept: Which slots are kept, [slots].
+
+    Returns:
+        The student's architecture, and for each layer where its channels come from.
+
+    Raises:
+        InfeasibleStudentError: The kept channels fit into no shape.
+    """
+    shapes: dict[TensorReference, Shape] = {}
+    for call in architecture.calls:
+        for reference in outputs_of(architecture, call):
+            shape = architecture.shapes[reference]
+            labels = channels.labels.get(reference)
+            if labels is None:  # a sum that `rewire` added
+                shapes[reference] = shapes[call.inputs[0]]
+            else:
+                shapes[reference] = (shape[0], *_kept_shape(shape[1:], labels, kept))
+    trace = _StudentTrace(channels, kept)
+    try:
+        tensors = propagate(
+            dataclasses.replace(architecture, shapes=shapes), trace, channels.labels
+        )
+    except ValueError as error:
+        raise InfeasibleStudentError(f"channels fit into no shape: {error}") from error
+    layers = dict(architecture.layers)
+    inherited: dict[str, LayerChannels] = {}
+    for call in architecture.calls:
+        layer = architecture.layers[call.layer]
+        if call.call == 0 and call.inputs:
+            inputs = [tensors[reference] for reference in call.inputs]
+            layers[call.layer] = handler_of(layer).resize(layer, inputs, tensors[call.output])
+        created = channels.created.get(call.layer)
+        inherited[call.layer] = LayerChannels(
+            channels.consumed.get(call.layer),
+            trace.consumed.get(call.layer),
+            created,
+            None if created is None else created[_is_kept(created, kept)],
+        )
+    batch = {reference: shape[0] for reference, shape in shapes.items()}
+    shapes = {key: (batch[key], *tensor.shape) for key, tensor in tensors.items()}
+    student = dataclasses.replace(architecture, layers=layers, shapes=shapes)
+    return student, inherited
+
+
+class _StudentTrace:
+    """Follows the kept channels through a student: the second of the two traces."""
+
+    def __init__(self, channels: ChannelGraph, kept: BoolArray) -> None:
+        self._channels = channels
+        self._kept = kept
+        self.consumed: dict[str, Labels] = {}
+
+    def source(self, layer: str, length: int) -> Labels:
+        created = self._channels.created[layer]
+        return created[_is_kept(created, self._kept)]
+
+    def consume(self, layer: str, channels: Labels) -> None:
+        self.consumed.setdefault(layer, channels)
+
+    def tie(self, first: Labels, second: Labels) -> None:
+        pass
+
+    def pin(self, channels: Labels) -> None:
+        pass
+
+    def balance(self, rows: Labels) -> None:
+        pass
+
+
+def _is_kept(labels: Labels, kept: BoolArray) -> BoolArray:
+    return (labels == PINNED) | kept[labels]
+
+
+def _kept_shape(shape: Shape, labels: Labels, kept: BoolArray) -> Shape:
+    """A tensor's shape in the student: kept channels counted along each labelled axis.
+
+    Axes are counted from the last to the first, as a Reshape fills them.
+    """
+    lengths = list(shape)
+    mask = _is_kept(labels, kept)
+    for axis in reversed(range(len(shape))):
+        counts = mask.sum(axis=axis, keepdims=True)
+        if labels.shape[axis] > 1:
+            lengths[axis] = int(counts.max())
+        mask = counts > 0
+    return tuple(lengths)
+
+
+def _skip_layer(architecture: Architecture, call: LayerCall) -> LayerConfig:
+    """The sum in front of a target of skip connections; its name is not taken yet."""
+    name = f"{call.layer}_skip" if call.call == 0 else f"{call.layer}_{call.call}_skip"
+    while name in architecture.layers:
+        name += "_"
+    config = {"name": name}
+    if "dtype" in architecture.layers[call.layer].config:
+        config["dtype"] = architecture.layers[call.layer].config["dtype"]
+    return LayerConfig(name, "Add", "keras.layers", config)
+
+
+def _replace_first(call: LayerCall, replacement: TensorReference) -> LayerCall:
+    """The call with its first tensor replaced."""
+    first = iter([replacement])
+    return call.map_references(lambda reference: next(first, reference))

@@ -1,0 +1,228 @@
+"""A teacher as the search sees it: its layer sequence, its widths, and what may be changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from esnac_tf.architecture import Architecture
+from esnac_tf.errors import UserError
+from esnac_tf.graph.channels import ChannelGraph, trace_channels
+from esnac_tf.graph.parsing import parse
+from esnac_tf.graph.sequence import Node, layer_sequence
+from esnac_tf.layers.channels import PINNED, Labels
+
+WIDTH = "width"
+DEPENDENCY = "dependency"
+CHANNEL_GROUPS = (WIDTH, DEPENDENCY)
+
+# Two channel groups that an action makes equally wide, or None where it joins nothing.
+Join = tuple[int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class WidthGroup:
+    """Channel groups that the search gives one width.
+
+    Attributes:
+        name: How an action names it.
+        width: F, the teacher's width.
+        members: Indices of its channel groups, all of width F.
+    """
+
+    name: str
+    width: int
+    members: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SkipPair:
+    """A skip connection that could be added.
+
+    Attributes:
+        source: Position of the node whose output is added.
+        target: Position of the node to whose input it is added.
+        join: The channel groups that it makes equally wide.
+    """
+
+    source: int
+    target: int
+    join: Join
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherGraph:
+    """All that the search knows of a teacher but its weights.
+
+    Attributes:
+        architecture: Its graph.
+        nodes: Its layer sequence, T nodes.
+        channels: Its channel dependencies.
+        width_groups: The groups whose widths are searched, G of them.
+        removals: For each node that may be removed, the channel groups that its removal makes
+            equally wide.
+        skip_pairs: The skip connections that may be added, P of them; connections that exist
+            are left out.
+    """
+
+    architecture: Architecture
+    nodes: tuple[Node, ...]
+    channels: ChannelGraph
+    width_groups: tuple[WidthGroup, ...]
+    removals: dict[int, Join]
+    skip_pairs: tuple[SkipPair, ...]
+
+    @functools.cached_property
+    def position(self) -> dict[str, int]:
+        """Position of each node in the sequence by its name."""
+        return {node.name: index for index, node in enumerate(self.nodes)}
+
+    @functools.cached_property
+    def skip_pair_of(self) -> dict[tuple[str, str], SkipPair]:
+        """The skip connections that may be added, by the names of source and target."""
+        return {
+            (self.nodes[pair.source].name, self.nodes[pair.target].name): pair
+            for pair in self.skip_pairs
+        }
+
+
+def analyse(model: keras.Model, channel_groups: str = WIDTH) -> TeacherGraph:
+    """Reads a Keras model as a teacher.
+
+    Args:
+        model: A functional or built Sequential model.
+        channel_groups: "width": all channel groups of one width share it, as in the paper;
+            "dependency": each group of channels that depend on one another has its own.
+
+    Returns:
+        The teacher's graph.
+
+    Raises:
+        UserError: The model is not functional, or `channel_groups` is none of the two.
+
+    Example:
+        >>> inputs = keras.Input((4,))
+        >>> hidden = keras.layers.Dense(8, name="hidden")(inputs)
+        >>> graph = analyse(keras.Model(inputs, keras.layers.Dense(2)(hidden)))
+        >>> graph.width_groups
+        (WidthGroup(name='8', width=8, members=(0,)),)
+    """
+    if channel_groups not in CHANNEL_GROUPS:
+        raise UserError(
+            f"channel_groups must be one of {', '.join(CHANNEL_GROUPS)}, "
+            f"received {channel_groups!r}."
+        )
+    architecture = parse(model)
+    nodes = layer_sequence(architecture)
+    channels = trace_channels(architecture)
+    removals = {}
+    for index, node in enumerate(nodes):
+        if node.is_removable:
+            fits, join = _join(
+                channels, channels.labels[node.inputs[0]], channels.labels[node.output]
+            )
+            if fits:
+                removals[index] = join
+    pairs = []
+    for source, target in skip_pairs(nodes):
+        fits, join = _join(
+            channels,
+            channels.labels[nodes[source].output],
+            channels.labels[nodes[target].inputs[0]],
+        )
+        if fits and source not in nodes[target].predecessors:
+            pairs.append(SkipPair(source, target, join))
+    return TeacherGraph(
+        architecture,
+        nodes,
+        channels,
+        _width_groups(channels, channel_groups),
+        removals,
+        tuple(pairs),
+    )
+
+
+def skip_pairs(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
+    """All pairs i < j of nodes where the output of i has the shape of the input of j.
+
+    Pairs that are connected already are among them, as the paper counts them.
+    """
+    by_input_shape: dict[tuple[int | None, ...], list[int]] = {}
+    for index, node in enumerate(nodes):
+        by_input_shape.setdefault(node.input_shape, []).append(index)
+    for source, node in enumerate(nodes):
+        for target in by_input_shape.get(node.output_shape, ()):
+            if source < target:
+                yield source, target
+
+
+def channel_patterns(
+    channels: ChannelGraph, labels: Labels
+) -> tuple[int, dict[int, tuple[tuple[int, int], ...]]]:
+    """How many channels a tensor has, as a function of how many bundles are kept.
+
+    Returns:
+        The number of channels that no action changes, and for each group that can shrink a
+        tuple with (number of bundles, channels of this tensor in a bundle) for each class.
+        (Classes come in the group's order.)
+    """
+    counts = Counter(labels.reshape(-1).tolist())
+    constant = counts.pop(PINNED, 0)
+    patterns = {}
+    for index in channels.groups_of(labels):
+        group = channels.groups[index]
+        if not group.is_shrinkable:
+            constant += sum(counts[slot] for slot in group.slots.tolist())
+            continue
+        constant += sum(counts[slot] for slot in group.fixed.tolist())
+        patterns[index] = tuple(
+            (len(bundles), sum(counts[slot] for slot in bundles[0].tolist()))
+            for bundles in group.bundles
+        )
+    return constant, patterns
+
+
+def _join(channels: ChannelGraph, first: Labels, second: Labels) -> tuple[bool, Join]:
+    """Whether two tensors can always be made equally wide, and which groups that joins."""
+    constant, patterns = channel_patterns(channels, first)
+    other_constant, other_patterns = channel_patterns(channels, second)
+    if not patterns and not other_patterns:
+        return True, None
+    if first.shape != second.shape or constant != other_constant:
+        return False, None
+    if patterns == other_patterns:
+        return True, None
+    if len(patterns) != 1 or len(other_patterns) != 1:
+        return False, None
+    (index, pattern), (other_index, other_pattern) = *patterns.items(), *other_patterns.items()
+    same_width = channels.groups[index].width == channels.groups[other_index].width
+    if same_width and sorted(pattern) == sorted(other_pattern):
+        return True, (index, other_index)
+    return False, None
+
+
+def _width_groups(channels: ChannelGraph, channel_groups: str) -> tuple[WidthGroup, ...]:
+    shrinkable = [
+        (index, group) for index, group in enumerate(channels.groups) if group.is_shrinkable
+    ]
+    if channel_groups == DEPENDENCY:
+        return tuple(WidthGroup(group.name, group.width, (index,)) for index, group in shrinkable)
+    by_width: dict[int, list[int]] = {}
+    for index, group in shrinkable:
+        by_width.setdefault(group.width, []).append(index)
+    return tuple(
+        WidthGroup(str(width), width, tuple(members)) for width, members in sorted(by_width.items())
+    )
+
+
+def node_widths(graph: TeacherGraph) -> tuple[np.ndarray, np.ndarray]:
+    """(input, output) widths of every node of the teacher, 0 where not known: [T] each."""
+    return (
+        np.array([node.input_shape[-1] or 0 for node in graph.nodes]),
+        np.array([node.output_shape[-1] or 0 for node in graph.nodes]),
+    )

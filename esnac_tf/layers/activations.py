@@ -1,0 +1,52 @@
+"""Activations: each element is mapped alone, so channels pass through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from esnac_tf.architecture import LayerConfig
+from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
+from esnac_tf.layers.core import PassThrough
+
+# Activation functions that look at all channels at once: none of these may go.
+_ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
+
+
+class Activation(PassThrough):
+    """An activation without weights.
+
+    Softmax and its kin compare channels with one another, so they pin them.
+    """
+
+    class_names = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
+    operation_names = (
+        "Celu",
+        "Elu",
+        "Gelu",
+        "HardSigmoid",
+        "HardSilu",
+        "HardTanh",
+        "LeakyRelu",
+        "Relu",
+        "Relu6",
+        "Selu",
+        "Sigmoid",
+        "Silu",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+    )
+    kind = "activation"
+
+    def propagate(
+        self,
+        layer: LayerConfig,
+        inputs: Sequence[ChannelTensor],
+        output_shape: tuple[int | None, ...],
+        trace: ChannelTrace,
+    ) -> Labels:
+        """The input's labels; pinned where the function compares channels."""
+        function = layer.config.get("activation")
+        if layer.class_name == "Softmax" or function in _ACROSS_CHANNELS:
+            trace.pin(inputs[0].labels)
+        return inputs[0].labels

@@ -1,0 +1,121 @@
+"""The base of all layer handlers: what a kind of Keras layer does to channels and weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import EllipsisType
+from typing import ClassVar
+
+from esnac_tf.architecture import LayerConfig, Shape
+from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, unlabelled
+
+# Kinds of layers as the encoding tells them apart, one number each.
+KINDS = (
+    "convolution",
+    "depthwise_convolution",
+    "dense",
+    "normalization",
+    "activation",
+    "max_pooling",
+    "average_pooling",
+    "merging",
+    "reshaping",
+    "other",
+)
+
+WeightAxes = tuple[str | EllipsisType | None, ...]
+
+
+class LayerHandler:
+    """What one kind of layer does to channels, configuration and weights.
+
+    A subclass teaches the project a layer type; it is found by being in a module of this
+    folder. The base class is the handler of every layer that has no other: it pins the
+    channels of the layer's inputs and outputs, and the layer is kept.
+
+    Attributes:
+        class_names: Names of the Keras layer classes it handles.
+        operation_names: Names of the `keras.ops` node classes it handles.
+        kind: One of `KINDS`.
+        is_known: Whether the layer may be removed where its shapes allow.
+        statistics: Names of weights that are measured, not trained; they are no parameters.
+        is_sum: Whether the layer is the sum of its inputs: then it is no node of the layer
+            sequence, and each of its inputs is an incoming edge of whatever follows.
+        moves_elements: Whether the layer only moves elements; consecutive ones are one node of
+            the layer sequence (a channel shuffle is Reshape, Permute, Reshape).
+        is_preprocessing: Whether it prepares the model's input, is always kept, and is no node
+            of the layer sequence.
+        weight_axes: For each weight by name, what lies along each of its axes: "in" for the
+            channels of the input, "out" for those that the layer creates or gives out,
+            "in_repeated" for each channel of the input `depth_multiplier` times, None for an
+            axis that no action changes, `...` for all leading axes that none changes.
+    """
+
+    class_names: ClassVar[tuple[str, ...]] = ()
+    operation_names: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[str] = "other"
+    is_known: ClassVar[bool] = True
+    is_sum: ClassVar[bool] = False
+    moves_elements: ClassVar[bool] = False
+    is_preprocessing: ClassVar[bool] = False
+    weight_axes: ClassVar[Mapping[str, WeightAxes]] = {}
+    statistics: ClassVar[tuple[str, ...]] = ()
+
+    def propagate(
+        self,
+        layer: LayerConfig,
+        inputs: Sequence[ChannelTensor],
+        output_shape: tuple[int | None, ...],
+        trace: ChannelTrace,
+    ) -> Labels:
+        """The labels of the layer's output, given those of its inputs.
+
+        Args:
+            layer: The layer, with the teacher's configuration.
+            inputs: Its input tensors.
+            output_shape: The teacher's output shape without the batch axis.
+            trace: Is told which channels are created, tied, pinned and consumed.
+        """
+        for tensor in inputs:
+            trace.pin(tensor.labels)
+        return unlabelled(output_shape)
+
+    def resize(
+        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
+    ) -> LayerConfig:
+        """The layer as the student has it, given the student's input and output tensors."""
+        return layer
+
+    def multiply_adds(
+        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
+    ) -> int:
+        """Multiply-adds of one example; 0 for layers that multiply no matrix.
+
+        Shapes have the batch axis first; an axis that is not known counts as 1.
+        """
+        return 0
+
+    def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
+        """(kernel size, stride, padding, groups) for the encoding; padding 1 for "same"."""
+        return (0.0, 0.0, 0.0, 0.0)
+
+
+def elements(shape: Sequence[int | None]) -> int:
+    """Number of elements of a tensor; an axis that is not known counts as 1.
+
+    Example:
+        >>> elements((None, 4, 4, 2))
+        32
+    """
+    return math.prod(length or 1 for length in shape)
+
+
+def channel_axis(layer: LayerConfig, rank: int) -> int:
+    """The axis of the channels, counted without the batch axis.
+
+    Example:
+        >>> channel_axis(LayerConfig("c", "Conv2D", "keras.layers", {}), rank=3)
+        2
+    """
+    return 0 if layer.config.get("data_format") == "channels_first" else rank - 1

@@ -1,0 +1,319 @@
+"""Architecture + teacher -> keras.Model: a student with inherited weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import EllipsisType
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from esnac_tf.architecture import ActionSet, LayerConfig
+from esnac_tf.errors import UserError
+from esnac_tf.graph.building import build
+from esnac_tf.graph.channels import ChannelGraph
+from esnac_tf.graph.parsing import functional_model
+from esnac_tf.graph.surgery import LayerChannels, check_actions, resize, rewire
+from esnac_tf.graph.teacher import TeacherGraph
+from esnac_tf.layers import handler_of
+from esnac_tf.layers.channels import Labels
+
+Array = npt.NDArray[Any]
+CHANNEL_IMPORTANCE = ("l1", "l2", "first")
+
+
+class StudentBuilder:
+    """Builds students of one teacher.
+
+    Args:
+        model: The teacher.
+        graph: Its graph (`esnac_tf.graph.teacher.analyse`).
+        channel_importance: Which channels of a group are kept: those whose weights have the
+            largest norm ("l1" or "l2", relative to the mean of their layer, summed over all
+            layers that create them or scale them), or the "first" ones, as in the paper.
+
+    Raises:
+        UserError: `channel_importance` is none of the known ones.
+
+    Example:
+        >>> from esnac_tf.graph.teacher import analyse
+        >>> inputs = keras.Input((4,))
+        >>> hidden = keras.layers.Dense(8, name="hidden")(inputs)
+        >>> teacher = keras.Model(inputs, keras.layers.Dense(2)(hidden))
+        >>> builder = StudentBuilder(teacher, analyse(teacher))
+        >>> student = builder.build(ActionSet.of(widths={"8": 3}))
+        >>> student.get_layer("hidden").units
+        3
+    """
+
+    def __init__(
+        self, model: keras.Model, graph: TeacherGraph, channel_importance: str = "l2"
+    ) -> None:
+        if channel_importance not in CHANNEL_IMPORTANCE:
+            raise UserError(
+                f"channel_importance must be one of {', '.join(CHANNEL_IMPORTANCE)}, "
+                f"received {channel_importance!r}."
+            )
+        self._graph = graph
+        self._templates = {layer.name: layer for layer in functional_model(model).operations}
+        self._weights = {
+            name: {_weight_name(weight): np.asarray(weight) for weight in layer.weights}
+            for name, layer in self._templates.items()
+            if isinstance(layer, keras.layers.Layer)
+            and handler_of(graph.architecture.layers[name]).is_known
+        }
+        self._scores = self._channel_scores(channel_importance)
+
+    def build(self, actions: ActionSet, name: str | None = None) -> keras.Model:
+        """Builds the student that some actions give, with inherited weights.
+
+        With no action the student gives the teacher's outputs exactly. Kept channels keep
+        their weights and their BatchNormalization statistics.
+
+        Args:
+            actions: What is done to the teacher.
+            name: The student's name; the teacher's by default.
+
+        Returns:
+            A plain Keras model.
+
+        Raises:
+            UserError: The teacher does not allow these actions.
+            InfeasibleStudentError: They give no model that can be built.
+        """
+        check_actions(self._graph, actions)
+        channels = self._graph.channels
+        architecture, inherited = resize(
+            rewire(self._graph, actions), channels, self._kept_slots(actions)
+        )
+        student = build(architecture, self._templates, name)
+        ranks = _ranks(channels)
+        for layer in student.operations:
+            if not isinstance(layer, keras.layers.Layer) or layer.name not in self._templates:
+                continue
+            if layer.name not in self._weights:
+                _copy_weights(self._templates[layer.name], layer)
+                continue
+            config = self._graph.architecture.layers[layer.name]
+            sources = _AxisSources(config, inherited[layer.name], ranks)
+            for weight in layer.weights:
+                teacher_weight = self._weights[layer.name][_weight_name(weight)]
+                weight.assign(sources.gather(_weight_name(weight), teacher_weight))
+        return student
+
+    def _kept_slots(self, actions: ActionSet) -> npt.NDArray[np.bool_]:
+        """Which slots the actions keep, [slots].
+
+        Channel groups that an action joins have the least of their widths and, as their
+        bundles match, keep the same bundles.
+        """
+        channels = self._graph.channels
+        kept = np.ones(len(channels.group_of_slot), bool)
+        widths = dict(actions.widths)
+        for members, width in joined_widths(self._graph, actions, widths):
+            groups = [channels.groups[index] for index in members]
+            for position in range(len(groups[0].bundles)):
+                # Classes of joined groups match in size, so they are paired by size.
+                classes = [_by_size(group.bundles)[position] for group in groups]
+                score = np.sum([self._scores[bundles].sum(axis=1) for bundles in classes], axis=0)
+                number = max(1, width * len(classes[0]) // groups[0].width)
+                dropped = np.argsort(-score, kind="stable")[number:]
+                for bundles in classes:
+                    kept[bundles[dropped]] = False
+        return kept
+
+    def _channel_scores(self, channel_importance: str) -> npt.NDArray[np.float64]:
+        """The importance of each slot, [slots]; with "first" it falls with the position."""
+        channels = self._graph.channels
+        scores = np.zeros(len(channels.group_of_slot))
+        if channel_importance == "first":
+            return scores  # all alike: the stable sort keeps the first ones
+        order = 1 if channel_importance == "l1" else 2
+        for name, weights in self._weights.items():
+            axes = handler_of(self._graph.architecture.layers[name]).weight_axes
+            created = channels.created.get(name)
+            consumed = channels.consumed.get(name)
+            if created is not None and "kernel" in weights:
+                kernel_axes = _expand(axes["kernel"], weights["kernel"].ndim)
+                others = tuple(a for a, role in enumerate(kernel_axes) if role != "out")
+                norm = np.linalg.norm(
+                    np.moveaxis(weights["kernel"], others, range(len(others))).reshape(
+                        -1, len(created)
+                    ),
+                    ord=order,
+                    axis=0,
+                )
+                np.add.at(scores, created, norm / max(float(norm.mean()), 1e-12))
+            elif consumed is not None and "gamma" in weights:
+                scale = np.abs(weights["gamma"])
+                scale = scale / max(float(scale.mean()), 1e-12)
+                named = consumed >= 0
+                np.add.at(scores, consumed[named], scale[named])
+        return scores
+
+
+def joined_widths(
+    graph: TeacherGraph, actions: ActionSet, widths: Mapping[str, int]
+) -> list[tuple[list[int], int]]:
+    """Channel groups that the actions make equally wide, each set with its width.
+
+    Returns:
+        (indices of channel groups, width) for every set of groups that shrinks.
+    """
+    width_of = {
+        index: widths.get(group.name, group.width)
+        for group in graph.width_groups
+        for index in group.members
+    }
+    leader = {index: index for index in width_of}
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    joins = [graph.removals[graph.position[name]] for name in actions.removed]
+    joins += [graph.skip_pair_of[pair].join for pair in actions.skips]
+    for join in joins:
+        if join is not None:
+            first, second = sorted((find(join[0]), find(join[1])))
+            leader[second] = first
+    members: dict[int, list[int]] = {}
+    for index in width_of:
+        members.setdefault(find(index), []).append(index)
+    least = [(group, min(width_of[index] for index in group)) for group in members.values()]
+    return [
+        (group, width) for group, width in least if width < graph.channels.groups[group[0]].width
+    ]
+
+
+class _AxisSources:
+    """For each axis of a layer's weights, which entries of the teacher's a student takes."""
+
+    def __init__(
+        self, layer: LayerConfig, channels: LayerChannels, ranks: npt.NDArray[np.int64]
+    ) -> None:
+        self._layer = layer
+        self._axes = handler_of(layer).weight_axes
+        self._indices: dict[str, npt.NDArray[np.int64]] = {}
+        self._width_in = 0
+        if channels.expected is not None and channels.arriving is not None:
+            self._width_in = len(channels.expected)
+            index = match_channels(channels.expected, channels.arriving, ranks)
+            self._indices["in"] = index
+            multiplier = layer.config.get("depth_multiplier", 1)
+            repeated = index[:, None] * multiplier + np.arange(multiplier)
+            repeated[index < 0] = -1
+            self._indices["in_repeated"] = self._indices["out"] = repeated.reshape(-1)
+        if channels.created is not None and channels.kept is not None:
+            self._indices["out"] = match_channels(channels.created, channels.kept, ranks)
+
+    def gather(self, name: str, weight: Array) -> Array:
+        """The student's weight from the teacher's; zeros where the teacher has none."""
+        axes = _expand(self._axes.get(name, (...,)), weight.ndim)
+        groups = self._layer.config.get("groups", 1)
+        if groups > 1 and "in" in axes and "in" in self._indices:
+            return self._gather_grouped(weight, groups)
+        for axis, role in enumerate(axes):
+            if role is not None and role in self._indices:
+                weight = _take(weight, self._indices[role], axis)
+        return weight
+
+    def _gather_grouped(self, kernel: Array, groups: int) -> Array:
+        """A grouped convolution's kernel [..., in / groups, out], block by block."""
+        index_in, index_out = self._indices["in"], self._indices["out"]
+        size = kernel.shape[-2]
+        if size == 1 and groups == kernel.shape[-1] == self._width_in:
+            return _take(kernel, index_out, kernel.ndim - 1)  # one group a channel
+        blocks = []
+        pairs = zip(np.split(index_in, groups), np.split(index_out, groups), strict=True)
+        for block, (arriving, given) in enumerate(pairs):
+            local = arriving - block * size
+            local = np.where((arriving >= 0) & (local >= 0) & (local < size), local, -1)
+            part = _take(kernel, given, kernel.ndim - 1)
+            blocks.append(_take(part, local, kernel.ndim - 2))
+        return np.concatenate(blocks, axis=-1)
+
+
+def match_channels(
+    expected: Labels, arriving: Labels, ranks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """For each channel that arrives, the position at which the teacher's layer expects it.
+
+    A channel that the teacher's layer does not know (it comes from before a removed layer) is
+    taken for the one of the same rank in its group, else for the one at its own place.
+
+    Args:
+        expected: Slots that the teacher's layer expects, [n].
+        arriving: Slots that arrive at the student's, [m].
+        ranks: Each slot's position in its group.
+
+    Returns:
+        Positions in `expected`, [m].
+
+    Example:
+        >>> match_channels(np.array([5, 6, 7]), np.array([5, 7]), np.arange(8)).tolist()
+        [0, 2]
+    """
+    position = {key: index for index, key in enumerate(_numbered(expected))}
+    by_rank = {
+        key: index
+        for index, key in enumerate(_numbered(np.where(expected < 0, -1, ranks[expected])))
+    }
+    rank_of_arriving = _numbered(np.where(arriving < 0, -1, ranks[arriving]))
+    matched = []
+    for place, (key, rank) in enumerate(zip(_numbered(arriving), rank_of_arriving, strict=True)):
+        found = position.get(key)
+        if found is None:
+            found = by_rank.get(rank, place if place < len(expected) else -1)
+        matched.append(found)
+    return np.array(matched, np.int64)
+
+
+def _numbered(values: Labels) -> list[tuple[int, int]]:
+    """(value, how often it came before) for each value."""
+    seen: dict[int, int] = {}
+    numbered = []
+    for value in values.tolist():
+        numbered.append((value, seen.get(value, 0)))
+        seen[value] = numbered[-1][1] + 1
+    return numbered
+
+
+def _take(weight: Array, index: npt.NDArray[np.int64], axis: int) -> Array:
+    """Entries along an axis; zeros where the index is negative."""
+    taken = np.take(weight, np.maximum(index, 0), axis)
+    shape = [1] * weight.ndim
+    shape[axis] = len(index)
+    return np.where((index >= 0).reshape(shape), taken, 0).astype(weight.dtype)
+
+
+def _by_size(bundles: tuple[npt.NDArray[np.int64], ...]) -> list[npt.NDArray[np.int64]]:
+    return sorted(bundles, key=lambda value: value.shape)
+
+
+def _ranks(channels: ChannelGraph) -> npt.NDArray[np.int64]:
+    """Each slot's position among the slots of its group."""
+    ranks = np.zeros(len(channels.group_of_slot), np.int64)
+    for group in channels.groups:
+        ranks[group.slots] = np.arange(len(group.slots))
+    return ranks
+
+
+def _expand(axes: tuple[str | EllipsisType | None, ...], rank: int) -> tuple[str | None, ...]:
+    """Weight axes with `...` written out."""
+    if axes and axes[0] is ...:
+        return (*[None] * (rank - len(axes) + 1), *axes[1:])  # type: ignore[return-value]
+    return axes  # type: ignore[return-value]
+
+
+def _weight_name(weight: Any) -> str:
+    return str(weight.path).rsplit("/", 1)[-1]
+
+
+def _copy_weights(teacher: Any, student: Any) -> None:
+    """All weights as they are: the layer is kept as it is."""
+    for source, target in zip(teacher.weights, student.weights, strict=True):
+        target.assign(source)

@@ -1,0 +1,494 @@
+"""K learned kernels with a Gaussian process each: fit to trials, predict candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from esnac_tf.surrogate import gaussian_process
+from esnac_tf.surrogate.adam import PerKernelAdam
+from esnac_tf.surrogate.config import SurrogateConfig
+from esnac_tf.surrogate.embedding import SequenceEmbedding
+from esnac_tf.surrogate.kernel import ArchitectureKernel
+
+tfd = tfp.distributions
+
+
+class SurrogateError(Exception):
+    """The data or the training gave numbers that are not finite: there is nothing to predict with.
+
+    A strategy falls back to random proposals. The surrogate can be fitted again.
+
+    Example:
+        >>> raise SurrogateError("Observation 3 is nan.")
+        Traceback (most recent call last):
+            ...
+        esnac_tf.surrogate.surrogate.SurrogateError: Observation 3 is nan.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class FitReport:
+    """What came of a fit; tuples have one entry for each of the K kernels.
+
+    Attributes:
+        initial_log_likelihoods: Mean leave-one-out log likelihood of a kernel's own subset with
+            its initial weights, nats an observation.
+        final_log_likelihoods: The same when last evaluated: with the final weights where a kernel
+            stopped early, before the last training step where it used all of them. Both are NaN
+            where `max_steps` is 0.
+        num_steps: Training steps taken.
+        subset_sizes: Observations in a kernel's own subset.
+        duration_secs: Wall seconds, compilation included.
+
+    Example:
+        >>> FitReport((-1.0,), (-0.5,), (7,), (12,), 0.1).num_steps
+        (7,)
+    """
+
+    initial_log_likelihoods: tuple[float, ...]
+    final_log_likelihoods: tuple[float, ...]
+    num_steps: tuple[int, ...]
+    subset_sizes: tuple[int, ...]
+    duration_secs: float
+
+
+class Surrogate(tf.Module):
+    """K kernels on learned embeddings, each trained on its own random half of the observations.
+
+    `fit` maximises, for each kernel by itself,
+
+        mean([log_p(observations[i] | observations of the subset but i) for i in subset])
+
+    over the weights of its embedding (see `leave_one_out_log_likelihood`), then `predict` gives K
+    Gaussian process posteriors. The process has mean zero: give observations on a scale where
+    zero is the unsurprising value and 1 the spread.
+
+    A subset is gathered before training rather than masked in it, since the time is that of the
+    LSTMs and grows with the number of sequences: half the data, half the time. Shapes are padded
+    to the sizes of `bucket_size`, so the compiled functions serve again as the data grow; they
+    are compiled anew for another T.
+
+    Kernels learned on one teacher serve for another with the same F (any T): call `condition`.
+    Save them with `tf.train.Checkpoint(embedding=surrogate.embedding)`.
+
+    Args:
+        num_features: F, the width of an encoding's rows; at least 1.
+        config: Sizes and training settings.
+        chunk_size: Sequences embedded at a time in `predict`, which bounds its memory; at least 1.
+        name: Name of the module.
+
+    Raises:
+        ValueError: A size is below 1.
+
+    Sources:
+        [1] Cao, Wang, Kitani. Learnable Embedding Space for Efficient Neural Architecture
+            Compression. ICLR 2019, section 3.
+
+    Example:
+        >>> config = SurrogateConfig(num_kernels=2, num_layers=1, hidden_size=4, max_steps=3)
+        >>> surrogate = Surrogate(num_features=5, config=config)
+        >>> encodings = np.random.default_rng(0).random([10, 6, 5], np.float32)  # [N, T, F]
+        >>> report = surrogate.fit(encodings, encodings.mean(axis=(1, 2)), seed=0)
+        >>> report.num_steps
+        (3, 3)
+        >>> predictive = surrogate.predict(encodings[:4])
+        >>> predictive.mean().shape, predictive.stddev().shape  # [K, M]
+        (TensorShape([2, 4]), TensorShape([2, 4]))
+        >>> surrogate.best_observations.shape  # [K]
+        (2,)
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        config: SurrogateConfig | None = None,
+        chunk_size: int = 64,
+        name: str = "surrogate",
+    ) -> None:
+        super().__init__(name=name)
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, received {chunk_size}.")
+        self.config = config or SurrogateConfig()
+        self.chunk_size = chunk_size
+        self.embedding = SequenceEmbedding(
+            num_kernels=self.config.num_kernels,
+            num_features=num_features,
+            num_layers=self.config.num_layers,
+            hidden_size=self.config.hidden_size,
+        )
+        self.kernel = ArchitectureKernel(self.embedding, length_scale=self.config.length_scale)
+        self._optimizer = PerKernelAdam(
+            self.embedding.trainable_variables,
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+        )
+        # Functions of this object, so that they are compiled for its variables and freed with it.
+        self._compiled_fit_step = tf.function(self._fit_step, jit_compile=True)
+        self._compiled_embed = tf.function(self.embedding.__call__, jit_compile=True)
+        self._traced_marginals = tf.function(self._marginals)
+        self._conditioned: _Conditioned | None = None
+
+    @property
+    def num_traces(self) -> int:
+        """How often a function was traced and compiled so far; constant while shapes repeat."""
+        functions = (self._compiled_fit_step, self._compiled_embed, self._traced_marginals)
+        return sum(function.experimental_get_tracing_count() for function in functions)
+
+    @property
+    def best_observations(self) -> npt.NDArray[np.float64]:
+        """The highest observation in each kernel's own subset, `[K]`.
+
+        Raises:
+            RuntimeError: Nothing was fitted yet.
+        """
+        conditioned = self._require_conditioned()
+        observations = np.where(conditioned.subset, conditioned.observations, -np.inf)
+        return np.max(observations, axis=-1)
+
+    @property
+    def subset(self) -> npt.NDArray[np.bool_]:
+        """Which of the observations last given are in each kernel's own subset, `[K, N]`.
+
+        Raises:
+            RuntimeError: Nothing was fitted yet.
+        """
+        conditioned = self._require_conditioned()
+        return conditioned.subset[:, : conditioned.num_observations].copy()
+
+    def fit(
+        self,
+        encodings: npt.ArrayLike,
+        observations: npt.ArrayLike,
+        seed: int,
+        sequence_mask: npt.ArrayLike | None = None,
+    ) -> FitReport:
+        """Trains all kernels anew, each on its own random subset, and conditions on it.
+
+        A kernel stops, and its weights stay, when its log likelihood is nearer than `tolerance`
+        to its running mean after more than `min_steps` steps.
+
+        Args:
+            encodings: Floats `[N, T, F]`, N at least 1.
+            observations: `[N]`, higher is better.
+            seed: Seed of initial weights and subsets, a non-negative integer. On one machine
+                equal seeds and data give equal results.
+            sequence_mask: Booleans `[N, T]`, False at padding; None: no padding.
+
+        Returns:
+            How training went.
+
+        Raises:
+            ValueError: Shapes don't fit.
+            SurrogateError: Data, log likelihood or embeddings are not finite.
+        """
+        start = time.perf_counter()
+        data = self._check(encodings, observations, sequence_mask)
+        weights_seed, subset_seed = np.random.SeedSequence(seed).generate_state(2)
+        self._conditioned = None
+        self.embedding.reinitialize(int(weights_seed))
+        subset = self._draw_subset(len(data.observations), int(subset_seed))
+        initial, final, num_steps = self._train(data, subset)
+        self._condition(data, subset)
+        return FitReport(
+            initial_log_likelihoods=tuple(float(value) for value in initial),
+            final_log_likelihoods=tuple(float(value) for value in final),
+            num_steps=tuple(int(count) for count in num_steps),
+            subset_sizes=tuple(int(size) for size in subset.sum(axis=-1)),
+            duration_secs=time.perf_counter() - start,
+        )
+
+    def condition(
+        self,
+        encodings: npt.ArrayLike,
+        observations: npt.ArrayLike,
+        seed: int,
+        sequence_mask: npt.ArrayLike | None = None,
+    ) -> None:
+        """Draws new subsets and conditions on them, with the kernels as they are.
+
+        It is `fit` without training: for kernels learned while compressing another teacher.
+
+        Args:
+            encodings: Floats `[N, T, F]`, N at least 1.
+            observations: `[N]`, higher is better.
+            seed: Seed of the subsets; the subsets are those of `fit` with the same seed.
+            sequence_mask: Booleans `[N, T]`, False at padding; None: no padding.
+
+        Raises:
+            ValueError: Shapes don't fit.
+            SurrogateError: Data or embeddings are not finite.
+
+        Example:
+            >>> config = SurrogateConfig(num_kernels=2, num_layers=1, hidden_size=4)
+            >>> surrogate = Surrogate(num_features=5, config=config)
+            >>> surrogate.condition(np.ones([1, 6, 5]), [0.0], seed=0)
+            >>> surrogate.best_observations
+            array([0., 0.])
+        """
+        data = self._check(encodings, observations, sequence_mask)
+        _, subset_seed = np.random.SeedSequence(seed).generate_state(2)
+        self._conditioned = None
+        self._condition(data, self._draw_subset(len(data.observations), int(subset_seed)))
+
+    def predict(self, candidates: npt.ArrayLike, sequence_mask: npt.ArrayLike | None = None) -> Any:
+        """Predicts the noise-free objective of each candidate by itself.
+
+        Args:
+            candidates: Floats `[M, T, F]`, predicted by all kernels, or `[K, M, T, F]`, each
+                kernel's own. M is at least 1.
+            sequence_mask: Booleans `[M, T]` or `[K, M, T]`, False at padding; None: no padding.
+
+        Returns:
+            A `tfd.MultivariateNormalDiag` in float64 of batch shape `[K]` and event shape `[M]`:
+            `mean()` and `stddev()` are `[K, M]`, and stddev is above 0. It holds marginals;
+            candidates are not correlated in it.
+
+        Raises:
+            RuntimeError: Nothing was fitted yet.
+            ValueError: Shapes don't fit.
+            SurrogateError: Candidates or predictions are not finite.
+        """
+        conditioned = self._require_conditioned()
+        candidates = np.asarray(candidates, np.float32)
+        own = candidates.ndim == 4
+        if candidates.ndim not in (3, 4) or 0 in candidates.shape:
+            raise ValueError(
+                f"candidates must be [M, T, F] or [K, M, T, F] with no dimension of 0, "
+                f"received {candidates.shape}."
+            )
+        if sequence_mask is None:
+            sequence_mask = np.ones(candidates.shape[:-1], np.bool_)
+        sequence_mask = np.asarray(sequence_mask, np.bool_)
+        if own and sequence_mask.ndim == 2:
+            sequence_mask = np.broadcast_to(sequence_mask, candidates.shape[:-1])
+        if sequence_mask.shape != candidates.shape[:-1]:
+            raise ValueError(
+                f"sequence_mask must be {candidates.shape[:-1]} for these candidates, "
+                f"received {sequence_mask.shape}."
+            )
+        axis = 1 if own else 0
+        means, stddevs = [], []
+        for embedded in self._embed_chunks(candidates, sequence_mask, axis):
+            mean, stddev = self._traced_marginals(
+                conditioned.embeddings,
+                tf.constant(conditioned.observations),
+                tf.constant(conditioned.subset),
+                embedded,
+            )
+            means.append(mean)
+            stddevs.append(stddev)
+        num_candidates = candidates.shape[axis]
+        mean = tf.concat(means, axis=-1)[:, :num_candidates]
+        stddev = tf.concat(stddevs, axis=-1)[:, :num_candidates]
+        if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
+            raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
+        return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
+
+    def _check(self, encodings: Any, observations: Any, sequence_mask: Any) -> _Data:
+        with np.errstate(over="ignore"):  # What becomes infinite is refused below.
+            encodings = np.asarray(encodings, np.float32)
+        observations = np.asarray(observations, np.float64)
+        num_features = self.embedding.num_features
+        if encodings.ndim != 3 or encodings.shape[-1] != num_features or 0 in encodings.shape:
+            raise ValueError(
+                f"encodings must be [N, T, {num_features}] with N and T at least 1, "
+                f"received {encodings.shape}."
+            )
+        if observations.shape != encodings.shape[:1]:
+            raise ValueError(
+                f"observations must be [{len(encodings)}], one for each encoding, "
+                f"received {observations.shape}."
+            )
+        if sequence_mask is None:
+            sequence_mask = np.ones(encodings.shape[:-1], np.bool_)
+        sequence_mask = np.asarray(sequence_mask, np.bool_)
+        if sequence_mask.shape != encodings.shape[:-1]:
+            raise ValueError(
+                f"sequence_mask must be {encodings.shape[:-1]}, one for each row of each "
+                f"encoding, received {sequence_mask.shape}."
+            )
+        if not np.isfinite(observations).all():
+            number = int(np.argmin(np.isfinite(observations)))
+            raise SurrogateError(f"Observation {number} is {observations[number]}.")
+        if not np.isfinite(encodings).all():
+            number = int(np.argmin(np.isfinite(encodings).all(axis=(1, 2))))
+            raise SurrogateError(f"Encoding {number} holds a number that is not finite.")
+        return _Data(encodings, observations, sequence_mask)
+
+    def _draw_subset(self, num_observations: int, seed: int) -> npt.NDArray[np.bool_]:
+        generator = np.random.default_rng(seed)
+        shape = (self.config.num_kernels, num_observations)
+        draws = generator.random(shape)
+        subset = draws < self.config.subset_probability
+        # With fewer than two points there is nothing to leave out; the lowest draws come first.
+        lowest = np.argsort(draws, axis=-1)[:, :2]
+        np.put_along_axis(subset, lowest, True, axis=-1)
+        return subset
+
+    def _train(
+        self, data: _Data, subset: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        num_kernels = self.config.num_kernels
+        sizes = subset.sum(axis=-1)
+        width = bucket_size(int(sizes.max()))
+        exists = np.arange(width) < sizes[:, np.newaxis]  # [K, width]
+        # A stable sort of "not in the subset" puts its members first, in their order.
+        members = np.argsort(~subset, axis=-1, kind="stable")[:, :width]
+        members = _pad(members, width, axis=1)
+        inputs = (
+            tf.constant(np.where(exists[..., np.newaxis, np.newaxis], data.encodings[members], 0)),
+            tf.constant(data.sequence_mask[members]),
+            tf.constant(data.observations[members]),
+            tf.constant(exists),
+        )
+        self._optimizer.reset()
+        running = tf.zeros([num_kernels], tf.float64)
+        active = tf.ones([num_kernels], tf.bool)
+        first = latest = np.full(num_kernels, np.nan)
+        num_steps = np.zeros(num_kernels, np.int64)
+        for step in range(1, self.config.max_steps + 1):
+            log_likelihood, running, active = self._compiled_fit_step(
+                *inputs, tf.constant(step), running, active
+            )
+            latest = log_likelihood.numpy()
+            if not np.isfinite(latest).all():
+                raise SurrogateError(
+                    f"The log likelihood of kernel {int(np.argmin(np.isfinite(latest)))} "
+                    f"was not finite in training step {step}."
+                )
+            first = latest if step == 1 else first
+            num_steps += active.numpy()
+            if not active.numpy().any():
+                break
+        return first, latest, num_steps
+
+    def _fit_step(
+        self,
+        encodings: Any,
+        sequence_mask: Any,
+        observations: Any,
+        exists: Any,
+        step: Any,
+        running: Any,
+        active: Any,
+    ) -> tuple[Any, Any, Any]:
+        """Evaluates all kernels, decides which go on, and moves those."""
+        config = self.config
+        variables = self.embedding.trainable_variables
+        with tf.GradientTape() as tape:
+            embedded = tf.cast(self.embedding(encodings, sequence_mask), tf.float64)
+            log_likelihood = gaussian_process.leave_one_out_log_likelihood(
+                self.kernel.on_embeddings().matrix(embedded, embedded),
+                observations,
+                config.observation_noise_variance,
+                mask=exists,
+            )
+            # No kernel has a part in another's likelihood, so the sum trains each by itself.
+            loss = -tf.reduce_sum(log_likelihood)
+        gradients = tape.gradient(loss, variables)
+        settled = tf.abs(log_likelihood - running) < config.tolerance
+        active &= ~(settled & (step > config.min_steps))
+        weight = tf.where(step > 1, tf.cast(config.running_mean_weight, tf.float64), 0.0)
+        running = weight * running + (1.0 - weight) * log_likelihood
+        self._optimizer.apply(gradients, active)
+        return log_likelihood, running, active
+
+    def _condition(self, data: _Data, subset: npt.NDArray[np.bool_]) -> None:
+        num_observations = len(data.observations)
+        width = bucket_size(num_observations)
+        chunks = list(self._embed_chunks(data.encodings, data.sequence_mask, axis=0))
+        embedded = tf.concat(chunks, axis=1)[:, :num_observations]
+        if not np.isfinite(embedded).all():
+            raise SurrogateError("An embedding of the observed architectures is not finite.")
+        self._conditioned = _Conditioned(
+            embeddings=tf.constant(_pad(embedded.numpy(), width, axis=1)),
+            observations=_pad(data.observations, width, axis=0),
+            subset=_pad(subset, width, axis=1),
+            num_observations=num_observations,
+        )
+
+    def _embed_chunks(
+        self, sequences: npt.NDArray[Any], sequence_mask: npt.NDArray[Any], axis: int
+    ) -> Any:
+        """Yields embeddings `[K, chunk_size, D]`, the last one padded with zero sequences."""
+        for start in range(0, sequences.shape[axis], self.chunk_size):
+            part = (slice(None),) * axis + (slice(start, start + self.chunk_size),)
+            yield self._compiled_embed(
+                tf.constant(_pad(sequences[part], self.chunk_size, axis)),
+                tf.constant(_pad(sequence_mask[part], self.chunk_size, axis)),
+            )
+
+    def _marginals(
+        self, embeddings: Any, observations: Any, subset: Any, candidates: Any
+    ) -> tuple[Any, Any]:
+        model = gaussian_process.posterior(
+            self.kernel.on_embeddings(),
+            embeddings,
+            observations,
+            candidates,
+            self.config.observation_noise_variance,
+            mask=subset,
+        )
+        return gaussian_process.marginals(model)
+
+    def _require_conditioned(self) -> _Conditioned:
+        if self._conditioned is None:
+            raise RuntimeError("The surrogate holds no observations yet; call fit() first.")
+        return self._conditioned
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """Checked observations: `[N, T, F]`, `[N]`, `[N, T]`."""
+
+    encodings: npt.NDArray[np.float32]
+    observations: npt.NDArray[np.float64]
+    sequence_mask: npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Conditioned:
+    """What predictions depend on beside the weights, N padded to its bucket."""
+
+    embeddings: Any
+    observations: npt.NDArray[np.float64]
+    subset: npt.NDArray[np.bool_]
+    num_observations: int
+
+
+def bucket_size(size: int) -> int:
+    """The padded size that arrays of this size are given: 16, 32, 48, 64, 96, 128, 192, ...
+
+    Doubling alone would cost up to twice the time of a training step. With a step half-way the
+    loss is at most a half above 32, for one more compilation (4 s) now and then.
+
+    Args:
+        size: The number that must fit.
+
+    Returns:
+        The smallest of these sizes that is at least `size`.
+
+    Example:
+        >>> [bucket_size(size) for size in (1, 16, 17, 33, 80, 100)]
+        [16, 16, 32, 48, 96, 128]
+    """
+    bucket = 16
+    while bucket < size:
+        if bucket >= 32 and bucket * 3 // 2 >= size:
+            return bucket * 3 // 2
+        bucket *= 2
+    return bucket
+
+
+def _pad(array: npt.NDArray[Any], size: int, axis: int) -> npt.NDArray[Any]:
+    """Zeros (or False) after the end of an axis, up to a size."""
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, size - array.shape[axis])
+    return np.pad(array, widths)

@@ -1,0 +1,171 @@
+"""Run by test_two_devices.py: needs two logical CPUs, which must be set before any operation."""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from esnac_tf.distillation import (  # noqa: E402
+    TrainingConfig,
+    evaluate_accuracy,
+    get_strategy,
+    losses,
+    train,
+)
+from esnac_tf.distillation.replica_statistics import average_statistics  # noqa: E402
+from esnac_tf.errors import UserError  # noqa: E402
+
+from .tiny import (  # noqa: E402
+    ArrayBatches,
+    NanAtStep,
+    conv_net,
+    dense_net,
+    pictures,
+    validation,
+)
+
+ONE, TWO = get_strategy("none"), get_strategy("mirrored")
+CONFIG = TrainingConfig(epochs=2, learning_rate=0.01)
+
+
+def run(strategy, make, config=CONFIG, batch_size=16):
+    with strategy.scope():
+        teacher, students = conv_net(6, seed=50), make()
+    outcomes = train(
+        students,
+        ArrayBatches(*pictures(48), batch_size),
+        validation(*pictures(32, seed=1)),
+        config,
+        loss=losses.get("logit_mse"),
+        teacher=teacher,
+        strategy=strategy,
+    )
+    return students, outcomes
+
+
+def close(left, right, rtol=1e-4, atol=1e-5):
+    for a, b in zip(left.get_weights(), right.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def replicas_are_equal(model):
+    for variable in model.variables:
+        first, second = TWO.experimental_local_results(variable.value)
+        np.testing.assert_array_equal(first.numpy(), second.numpy())
+
+
+def strategies():
+    assert ONE.num_replicas_in_sync == 1
+    assert TWO.num_replicas_in_sync == 2
+    assert get_strategy("auto") is ONE  # There is no GPU.
+
+
+def two_devices_equal_one():
+    def make():
+        return [conv_net(3, 1, synchronized=True), conv_net(4, 2, synchronized=True), dense_net(3)]
+
+    for config in (CONFIG, TrainingConfig(epochs=2, optimizer="sgd", learning_rate=0.05)):
+        one, expected = run(ONE, make, config)
+        two, outcomes = run(TWO, make, config)
+        for a, b, left, right in zip(one, two, expected, outcomes, strict=True):
+            close(a, b)
+            replicas_are_equal(b)
+            assert left.best_epoch == right.best_epoch
+            for x, y in zip(left.history, right.history, strict=True):
+                np.testing.assert_allclose(x.loss, y.loss, rtol=1e-4)
+                assert x.validation_accuracy == y.validation_accuracy
+        rows = validation(*pictures(32, seed=1))
+        assert evaluate_accuracy(two, rows, TWO) == evaluate_accuracy(one, rows)
+
+
+def plain_statistics_are_averaged():
+    [student], _ = run(TWO, lambda: [conv_net(3, 1)])
+    replicas_are_equal(student)
+    mean = student.layers[1].moving_mean
+    assert np.any(mean.numpy() != 0)
+    first, second = TWO.experimental_local_results(mean.value)
+    first.assign([1.0, 2.0, 3.0])
+    second.assign([3.0, 2.0, 5.0])
+    average_statistics(student, TWO)
+    replicas_are_equal(student)
+    np.testing.assert_array_equal(mean.numpy(), [2.0, 2.0, 4.0])
+
+
+def failures_stay_alone():
+    class CannotBeTraced(keras.layers.Layer):
+        def call(self, x, training=False):
+            if training:
+                raise ValueError("no training mode")
+            return x
+
+    def make():
+        end = [[NanAtStep(4)], [CannotBeTraced()]]
+        return [dense_net(1, end[0]), dense_net(2, end[1]), conv_net(3, 3)]
+
+    students, outcomes = run(TWO, make)
+    [alone], _ = run(TWO, lambda: [conv_net(3, 3)])
+    assert outcomes[0].failure == "loss became NaN in epoch 2, step 1", outcomes[0]
+    assert "no training mode" in outcomes[1].failure, outcomes[1]
+    assert outcomes[2].failure is None, outcomes[2]
+    close(students[2], alone)
+    for student in students:
+        replicas_are_equal(student)
+
+
+def mixed_precision_survives_an_overflow():
+    """The overflow is in the second replica's half of the batch only."""
+
+    class Overflows(keras.layers.Layer):
+        """The identity; its gradient overflows float16 unless the loss scale is small."""
+
+        def call(self, x):
+            if tf.distribute.in_cross_replica_context():
+                return x
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+
+            @tf.custom_gradient
+            def identity(x):
+                factor = 1e4 * tf.cast(replica, x.dtype) + 1.0
+                return tf.identity(x), lambda upstream: upstream * factor / factor
+
+            return identity(x)
+
+    def make():
+        return [dense_net(1, [keras.layers.Dense(4), Overflows()])]
+
+    config = TrainingConfig(epochs=3, learning_rate=0.001, mixed_precision=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        [student], [outcome] = run(TWO, make, config)
+    assert outcome.failure is None, outcome
+    assert len(outcome.history) == 3
+    assert all(np.all(np.isfinite(w)) for w in student.get_weights())
+    replicas_are_equal(student)
+
+
+def mistakes_are_told():
+    with pytest.raises(UserError, match="divide among the 2 replicas"):
+        run(TWO, lambda: [dense_net()], batch_size=3)
+    outside = dense_net()
+    with pytest.raises(UserError, match="outside of the strategy's scope"):
+        run(TWO, lambda: [outside])
+
+
+if __name__ == "__main__":
+    for check in (
+        strategies,
+        two_devices_equal_one,
+        plain_statistics_are_averaged,
+        failures_stay_alone,
+        mixed_precision_survives_an_overflow,
+        mistakes_are_told,
+    ):
+        check()
+        print("passed", check.__name__)

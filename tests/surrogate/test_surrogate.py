@@ -1,0 +1,368 @@
+"""Surrogate: what it learns, what it predicts, and that nothing breaks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from esnac_tf.errors import UserError
+from esnac_tf.surrogate import Surrogate, SurrogateConfig, SurrogateError
+from esnac_tf.surrogate.gaussian_process import leave_one_out_log_likelihood
+from esnac_tf.surrogate.surrogate import bucket_size
+
+K, T, F, H = 3, 6, 12, 8
+CONFIG = SurrogateConfig(num_kernels=K, num_layers=1, hidden_size=H, max_steps=3)
+
+
+def random_data(num_observations, seed=0, length=T):
+    generator = np.random.default_rng(seed)
+    encodings = generator.random([num_observations, length, F]).astype(np.float32)
+    encodings *= generator.random([num_observations, 1, 1]).astype(np.float32)
+    return encodings, encodings.mean(axis=(1, 2)).astype(np.float64) * 4 - 1
+
+
+@pytest.fixture(scope="module")
+def surrogate():
+    """Shared, so that it compiles once; each test fits it anew."""
+    return Surrogate(F, CONFIG, chunk_size=7)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """One that trains until its kernels stop."""
+    config = dataclasses.replace(CONFIG, max_steps=60, tolerance=0.01, learning_rate=0.01)
+    surrogate = Surrogate(F, config)
+    report = surrogate.fit(*random_data(30), seed=3)
+    return surrogate, report
+
+
+def weights_of(surrogate, k):
+    return [variable.numpy()[k] for variable in surrogate.embedding.trainable_variables]
+
+
+def test_training_raises_the_likelihood_of_every_kernel(trained):
+    _, report = trained
+    gains = np.subtract(report.final_log_likelihoods, report.initial_log_likelihoods)
+    assert (gains > 0.1).all()
+    assert report.duration_secs > 0
+
+
+def test_reported_likelihoods_are_those_of_the_final_weights(trained):
+    surrogate, report = trained
+    encodings, observations = random_data(30)
+    embedded = tf.cast(surrogate.embedding(encodings), tf.float64)
+    gram = surrogate.kernel.on_embeddings().matrix(embedded, embedded)
+    actual = leave_one_out_log_likelihood(gram, observations, 0.05, surrogate.subset)
+    stopped = np.array(report.num_steps) < 60
+    assert stopped.any()
+    np.testing.assert_allclose(
+        actual.numpy()[stopped], np.array(report.final_log_likelihoods)[stopped], atol=1e-4
+    )
+
+
+def test_a_stopped_kernel_is_frozen_while_others_go_on(trained):
+    surrogate, report = trained
+    first = int(np.argmin(report.num_steps))
+    assert 6 <= report.num_steps[first] < max(report.num_steps)
+    capped = Surrogate(
+        F,
+        dataclasses.replace(surrogate.config, max_steps=report.num_steps[first], tolerance=0.0),
+    )
+    assert capped.fit(*random_data(30), seed=3).num_steps == (report.num_steps[first],) * K
+    for actual, expected in zip(
+        weights_of(surrogate, first), weights_of(capped, first), strict=True
+    ):
+        np.testing.assert_array_equal(actual, expected)
+    last = int(np.argmax(report.num_steps))
+    assert not np.allclose(weights_of(surrogate, last)[0], weights_of(capped, last)[0])
+
+
+def test_training_helps_to_predict_what_was_not_seen(trained):
+    surrogate, _ = trained
+    candidates, truth = random_data(40, seed=8)
+    mean = surrogate.predict(candidates).mean().numpy().mean(axis=0)
+    assert np.corrcoef(mean, truth)[0, 1] > 0.8
+
+
+def test_predictions_equal_the_numpy_reference(surrogate):
+    encodings, observations = random_data(20)
+    candidates, _ = random_data(9, seed=1)
+    surrogate.fit(encodings, observations, seed=1)
+    predictive = surrogate.predict(candidates)
+    x, y = (np.asarray(surrogate.embedding(e), np.float64) for e in (encodings, candidates))
+
+    def gram(a, b):
+        return np.exp(-((a[:, np.newaxis] - b[np.newaxis]) ** 2).sum(-1) / 0.02)
+
+    assert (predictive.batch_shape, predictive.event_shape) == ([K], [9])
+    for k in range(K):
+        own = surrogate.subset[k]
+        inverse = np.linalg.inv(gram(x[k][own], x[k][own]) + 0.05 * np.eye(own.sum()))
+        cross = gram(y[k], x[k][own])
+        variance = 1 - np.einsum("mn,nl,ml->m", cross, inverse, cross)
+        np.testing.assert_allclose(
+            predictive.mean()[k], cross @ inverse @ observations[own], atol=1e-4
+        )
+        np.testing.assert_allclose(predictive.stddev()[k] ** 2, variance, atol=1e-4)
+
+
+def test_chunks_and_own_candidates_change_nothing(surrogate):
+    surrogate.fit(*random_data(10), seed=0)
+    candidates, _ = random_data(17, seed=1)
+    expected = surrogate.predict(candidates)
+    separately = [surrogate.predict(candidates[i : i + 1]).mean() for i in range(17)]
+    np.testing.assert_allclose(tf.concat(separately, axis=-1), expected.mean(), atol=1e-5)
+    own = surrogate.predict(np.broadcast_to(candidates, [K, *candidates.shape]))
+    np.testing.assert_allclose(own.mean(), expected.mean(), atol=1e-5)
+    np.testing.assert_allclose(own.stddev(), expected.stddev(), atol=1e-5)
+    shifted = np.stack([np.roll(candidates, k, axis=0) for k in range(K)])
+    for k, mean in enumerate(surrogate.predict(shifted).mean()):
+        np.testing.assert_allclose(mean, np.roll(expected.mean()[k], k), atol=1e-5)
+
+
+def test_padding_changes_nothing(surrogate):
+    encodings, observations = random_data(10)
+    surrogate.fit(encodings, observations, seed=0)
+    expected = surrogate.predict(encodings).mean()
+    padded = np.pad(encodings, [(0, 0), (0, 2), (0, 0)], constant_values=9)
+    mask = np.broadcast_to(np.arange(T + 2) < T, padded.shape[:-1])
+    surrogate.fit(padded, observations, seed=0, sequence_mask=mask)
+    np.testing.assert_allclose(surrogate.predict(padded, mask).mean(), expected, atol=1e-3)
+    own = np.broadcast_to(padded, [K, *padded.shape])
+    np.testing.assert_allclose(surrogate.predict(own, mask).mean(), expected, atol=1e-3)
+
+
+def test_compiled_functions_serve_again_within_a_bucket():
+    surrogate = Surrogate(F, CONFIG, chunk_size=8)
+
+    def fit_and_predict(num_observations, num_candidates):
+        surrogate.fit(*random_data(num_observations), seed=num_observations)
+        surrogate.predict(random_data(num_candidates)[0])
+
+    fit_and_predict(1, 3)
+    assert surrogate.num_traces == 3  # Training step, embedding, posterior.
+    for num_observations in (2, 5, 9, 16):
+        fit_and_predict(num_observations, 4 * num_observations)
+    assert surrogate.num_traces == 3
+    fit_and_predict(17, 8)  # The posterior's N grows; the subsets still fit into 16.
+    assert max(surrogate.subset.sum(axis=-1)) <= 16
+    assert surrogate.num_traces == 4
+    fit_and_predict(48, 8)
+    after = surrogate.num_traces
+    fit_and_predict(46, 8)
+    assert surrogate.num_traces == after
+
+
+def test_equal_seeds_give_equal_predictions_and_others_do_not(surrogate):
+    data, candidates = random_data(12), random_data(4, seed=1)[0]
+    means = []
+    for seed in (5, 6, 5):
+        surrogate.fit(*data, seed=seed)
+        means.append(surrogate.predict(candidates).mean().numpy())
+    np.testing.assert_array_equal(means[0], means[2])
+    assert not np.allclose(means[0], means[1])
+
+
+def test_subsets_are_random_halves(surrogate):
+    draws = []
+    for seed in range(10):
+        surrogate.condition(*random_data(40), seed=seed)
+        draws.append(surrogate.subset)
+    draws = np.concatenate(draws)
+    assert draws.shape == (10 * K, 40)
+    assert abs(draws.mean() - 0.5) < 0.05
+    assert len(np.unique(draws, axis=0)) == len(draws)
+
+
+@pytest.mark.parametrize(("probability", "smallest", "largest"), [(0.0, 2, 2), (1.0, 9, 9)])
+def test_subsets_at_the_ends_of_the_range(probability, smallest, largest):
+    surrogate = Surrogate(F, dataclasses.replace(CONFIG, subset_probability=probability))
+    surrogate.condition(*random_data(9), seed=0)
+    sizes = surrogate.subset.sum(axis=-1)
+    assert (sizes.min(), sizes.max()) == (smallest, largest)
+
+
+@pytest.mark.parametrize("num_observations", [1, 2])
+def test_very_few_observations_are_all_used(surrogate, num_observations):
+    encodings, observations = random_data(num_observations)
+    report = surrogate.fit(encodings, observations, seed=0)
+    assert report.subset_sizes == (num_observations,) * K
+    assert np.isfinite(surrogate.predict(encodings).mean()).all()
+
+
+def test_best_observations_are_those_of_the_subset(surrogate):
+    _, observations = random_data(12)
+    surrogate.fit(random_data(12)[0], observations - 5, seed=2)  # Below 0, which is the padding.
+    expected = [(observations - 5)[subset].max() for subset in surrogate.subset]
+    np.testing.assert_array_equal(surrogate.best_observations, expected)
+    assert surrogate.best_observations.shape == (K,)
+
+
+@pytest.mark.parametrize("case", ["duplicates", "constant", "zeros"])
+def test_awkward_data_are_no_error(surrogate, case):
+    encodings, observations = random_data(10)
+    if case == "duplicates":
+        encodings[1:] = encodings[0]
+    elif case == "constant":
+        observations[:] = 0.7
+    else:
+        encodings[:] = 0
+    report = surrogate.fit(encodings, observations, seed=0)
+    assert np.isfinite(report.final_log_likelihoods).all()
+    predictive = surrogate.predict(encodings)
+    assert np.isfinite(predictive.mean()).all()
+    assert (predictive.stddev().numpy() > 0).all()
+
+
+def test_no_gradient_is_none(surrogate):
+    encodings, observations = random_data(10)
+    assert len(surrogate.trainable_variables) == 3
+    with tf.GradientTape() as tape:
+        embedded = tf.cast(surrogate.embedding(encodings), tf.float64)
+        gram = surrogate.kernel.on_embeddings().matrix(embedded, embedded)
+        value = leave_one_out_log_likelihood(gram, observations)
+    gradients = tape.gradient(value, surrogate.trainable_variables)
+    assert all(gradient is not None and np.any(gradient) for gradient in gradients)
+
+
+def test_condition_keeps_the_kernels_and_draws_the_subsets_of_fit(surrogate):
+    surrogate.fit(*random_data(12), seed=4)
+    subset, before = surrogate.subset, weights_of(surrogate, 0)
+    expected = surrogate.predict(random_data(3)[0]).mean()
+    surrogate.condition(*random_data(12), seed=4)
+    np.testing.assert_array_equal(surrogate.subset, subset)
+    np.testing.assert_array_equal(surrogate.predict(random_data(3)[0]).mean(), expected)
+    surrogate.condition(*random_data(5, seed=9, length=T + 3), seed=4)  # Another teacher.
+    for actual, value in zip(weights_of(surrogate, 0), before, strict=True):
+        np.testing.assert_array_equal(actual, value)
+
+
+def test_kernels_go_through_a_checkpoint(surrogate, tmp_path):
+    surrogate.fit(*random_data(8), seed=0)
+    path = tf.train.Checkpoint(embedding=surrogate.embedding).write(str(tmp_path / "kernels"))
+    other = Surrogate(F, CONFIG)
+    tf.train.Checkpoint(embedding=other.embedding).read(path).assert_consumed()
+    for actual, expected in zip(weights_of(other, 1), weights_of(surrogate, 1), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_that_are_not_finite_are_a_surrogate_error(surrogate, value):
+    encodings, observations = random_data(6)
+    observations[3] = value
+    with pytest.raises(SurrogateError, match=f"Observation 3 is {value}"):
+        surrogate.fit(encodings, observations, seed=0)
+    encodings[2, 1, 1] = value
+    with pytest.raises(SurrogateError, match="Encoding 2"):
+        surrogate.fit(encodings, random_data(6)[1], seed=0)
+
+
+def test_a_bad_fit_is_a_surrogate_error_and_the_next_fit_is_good(surrogate):
+    encodings, observations = random_data(6)
+    with pytest.raises(SurrogateError, match="log likelihood"):
+        surrogate.fit(encodings, observations * 1e200, seed=0)  # Its square overflows.
+    with pytest.raises(RuntimeError, match="fit"):
+        surrogate.predict(encodings)
+    surrogate.fit(encodings, observations, seed=0)
+    assert np.isfinite(surrogate.predict(encodings).mean()).all()
+    with pytest.raises(SurrogateError, match="prediction"):
+        surrogate.predict(np.full([1, T, F], np.nan))
+
+
+def test_without_training_steps_the_initial_kernels_predict():
+    surrogate = Surrogate(F, dataclasses.replace(CONFIG, max_steps=0))
+    report = surrogate.fit(*random_data(6), seed=0)
+    assert report.num_steps == (0,) * K
+    assert surrogate.predict(random_data(2)[0]).mean().shape == [K, 2]
+
+
+def test_nothing_is_predicted_before_a_fit():
+    surrogate = Surrogate(F, CONFIG)
+    for use in (
+        lambda: surrogate.predict(random_data(1)[0]),
+        lambda: surrogate.best_observations,
+        lambda: surrogate.subset,
+    ):
+        with pytest.raises(RuntimeError, match="fit"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("encodings", "observations", "mask", "message"),
+    [
+        ([4, T, F + 1], [4], None, "encodings"),
+        ([T, F], [4], None, "encodings"),
+        ([0, T, F], [0], None, "encodings"),
+        ([4, T, F], [5], None, "observations"),
+        ([4, T, F], [4, 1], None, "observations"),
+        ([4, T, F], [4], [4, T + 1], "sequence_mask"),
+    ],
+)
+def test_wrong_shapes_are_refused(surrogate, encodings, observations, mask, message):
+    mask = None if mask is None else np.ones(mask, bool)
+    with pytest.raises(ValueError, match=message):
+        surrogate.fit(np.zeros(encodings), np.zeros(observations), 0, sequence_mask=mask)
+
+
+def test_wrong_candidates_are_refused(surrogate):
+    surrogate.condition(*random_data(3), seed=0)
+    for shape in ([0, T, F], [T, F], [2, T, F + 1], [K + 1, 2, T, F]):
+        with pytest.raises(ValueError, match=r"candidates|sequences"):
+            surrogate.predict(np.zeros(shape))
+    with pytest.raises(ValueError, match="sequence_mask"):
+        surrogate.predict(np.zeros([2, T, F]), np.ones([3, T], bool))
+    with pytest.raises(ValueError, match="chunk_size"):
+        Surrogate(F, CONFIG, chunk_size=0)
+
+
+def test_buckets_fit_and_waste_little():
+    for size in range(1, 700):
+        assert size <= bucket_size(size) <= max(16, 1.5 * size, size if size > 32 else 2 * size)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_kernels", 0),
+        ("num_layers", 0),
+        ("hidden_size", 0),
+        ("length_scale", 0.0),
+        ("observation_noise_variance", float("nan")),
+        ("learning_rate", -1.0),
+        ("weight_decay", -1.0),
+        ("max_steps", -1),
+        ("tolerance", -1e-3),
+        ("min_steps", -1),
+        ("running_mean_weight", 1.0),
+        ("subset_probability", 1.1),
+    ],
+)
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(UserError, match=name):
+        SurrogateConfig(**{name: value})
+
+
+def test_the_defaults_are_those_of_the_paper():
+    assert SurrogateConfig() == SurrogateConfig(
+        8, 4, 64, 0.1, 0.05, 1e-3, 5e-4, 100, 1e-3, 6, 0.5, 0.5
+    )
+
+
+def test_settings_need_no_tensorflow():
+    code = (
+        "import sys; from esnac_tf.surrogate import SurrogateConfig; SurrogateConfig(); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_names_of_the_package():
+    import esnac_tf.surrogate
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        esnac_tf.surrogate.nothing  # noqa: B018

@@ -1,0 +1,356 @@
+"""The run folder: nothing finished is lost, and what cannot be is told in two lines."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import esnac_tf
+from esnac_tf import record
+from esnac_tf.architecture import ActionSet
+from esnac_tf.errors import UserError
+from esnac_tf.record import RunFolder, ScalarWriter, read_trials
+from esnac_tf.trial import Trial
+
+ROOT = pathlib.Path(esnac_tf.__file__).parents[1]
+
+
+def make_trial(number, **changes):
+    actions = ActionSet.of(removed=["conv_é\n2"], widths={"64": 20}, skips=[("a", "b")])
+    trial = Trial(number, "complete", actions, 1000, 20_000, 0.5, 0.4, 12.5, 1, 3)
+    return dataclasses.replace(trial, **changes)
+
+
+def run_python(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with RunFolder(tmp_path / "runs" / "a") as folder:
+        yield folder
+
+
+class TestTrials:
+    def test_a_new_folder_has_none(self, folder):
+        assert folder.trials() == []
+
+    def test_trials_come_back_in_order_also_in_a_later_run(self, tmp_path):
+        failed = make_trial(
+            1, state="failed", objective=None, validation_accuracy=None, failure="no channels"
+        )
+        with RunFolder(tmp_path) as folder:
+            folder.append(make_trial(2))
+            folder.append(failed)
+            assert folder.trials() == [make_trial(2), failed]
+        with RunFolder(tmp_path) as folder:
+            folder.append(make_trial(3))
+            assert folder.trials() == [make_trial(2), failed, make_trial(3)]
+
+    def test_a_line_is_one_json_object_with_the_format_and_the_fields_of_a_trial(self, folder):
+        folder.append(make_trial(0))
+        (line,) = (folder.path / "trials.jsonl").read_bytes().splitlines()
+        fields = {field.name for field in dataclasses.fields(Trial)}
+        assert json.loads(line).keys() == fields | {"format"}
+        assert json.loads(line)["format"] == 1
+
+    def test_what_is_not_finite_is_written_as_null(self, folder):
+        folder.append(make_trial(0, objective=float("nan"), validation_accuracy=np.float32("inf")))
+        assert folder.trials() == [make_trial(0, objective=None, validation_accuracy=None)]
+
+    def test_numbers_of_numpy_are_written(self, folder):
+        folder.append(make_trial(np.int64(0), objective=np.float64(0.25), num_params=np.int32(7)))
+        assert folder.trials() == [make_trial(0, objective=0.25, num_params=7)]
+
+    @settings(max_examples=60, deadline=None)
+    @given(cut=st.integers(0, 10_000), extra=st.sampled_from([b"", b"\0\0", b"\0\n", b"{\xff\n"]))
+    def test_a_torn_end_costs_only_the_torn_trial(self, tmp_path_factory, cut, extra):
+        path = tmp_path_factory.mktemp("run")
+        with RunFolder(path) as folder:
+            for number in range(3):
+                folder.append(make_trial(number))
+        content = (path / "trials.jsonl").read_bytes()
+        cut = min(cut, len(content))
+        if extra.endswith(b"\n"):
+            cut = content.rfind(b"\n", 0, cut) + 1
+        (path / "trials.jsonl").write_bytes(content[:cut] + extra)
+        num_whole = content[:cut].count(b"\n")
+        expected = [make_trial(number) for number in range(num_whole)]
+        with RunFolder(path) as folder:
+            assert folder.trials() == expected
+            folder.append(make_trial(9))
+            assert folder.trials() == [*expected, make_trial(9)]
+
+    def test_a_torn_line_is_warned_of_and_reading_changes_nothing(self, folder, caplog):
+        folder.append(make_trial(0))
+        with (folder.path / "trials.jsonl").open("ab") as file:
+            file.write(b'{"format": 1, "num')
+        before = (folder.path / "trials.jsonl").read_bytes()
+        assert read_trials(folder.path) == [make_trial(0)]
+        assert "trials.jsonl was cut off" in caplog.text
+        assert (folder.path / "trials.jsonl").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("line", "reason"),
+        [
+            ("garbage", "Expecting value"),
+            ("", "Expecting value"),
+            ("3", "a JSON object was expected"),
+            ("[]", "a JSON object was expected"),
+            ('{"number": 1}', "'format' is missing"),
+            ('{"format": 1, "number": 1}', "'actions' is missing"),
+            ('{"format": 1, "actions": {"removed": [], "widths": {}, "skips": []}}', "missing"),
+            ('{"format": 2}', "format 1 was expected, 2 received"),
+            ('{"format": NaN}', "NaN is no JSON number"),
+        ],
+    )
+    def test_a_bad_line_in_the_middle_is_told_with_its_place(self, folder, line, reason):
+        folder.append(make_trial(0))
+        with (folder.path / "trials.jsonl").open("a") as file:
+            file.write(line + "\n")
+        folder.append(make_trial(2))
+        with pytest.raises(UserError, match=reason) as caught:
+            folder.trials()
+        assert str(caught.value).startswith(f"{folder.path / 'trials.jsonl'}, line 2: ")
+        assert len(str(caught.value).splitlines()) == 2
+
+    def test_a_bad_line_before_a_torn_one_is_not_dropped_silently(self, folder):
+        (folder.path / "trials.jsonl").write_text('garbage\n{"format"')
+        with pytest.raises(UserError, match="line 1"):
+            folder.trials()
+
+    def test_a_full_disk_keeps_the_earlier_trials_and_leaves_no_half_line(
+        self, folder, monkeypatch
+    ):
+        folder.append(make_trial(0))
+        write = os.write
+
+        def fill(descriptor, content):
+            if len(content) < 50:
+                raise OSError(28, "No space left on device")
+            return write(descriptor, content[:50])
+
+        monkeypatch.setattr(os, "write", fill)
+        with pytest.raises(UserError, match=r"trials\.jsonl.*No space left on device\.\nMake room"):
+            folder.append(make_trial(1))
+        monkeypatch.undo()
+        assert folder.trials() == [make_trial(0)]
+        folder.append(make_trial(2))
+        assert folder.trials() == [make_trial(0), make_trial(2)]
+
+    def test_a_killed_process_loses_no_appended_trial_and_frees_the_lock(self, tmp_path):
+        process = run_python(
+            """
+            import sys
+            from esnac_tf.architecture import ActionSet
+            from esnac_tf.record import RunFolder
+            from esnac_tf.trial import Trial
+            folder = RunFolder(sys.argv[1])
+            for number in range(1_000_000):
+                folder.append(Trial(number, "complete", ActionSet(), 1, 1, 0.5, 0.5, 1.0))
+                print(number, flush=True)
+            """,
+            tmp_path,
+        )
+        for _ in range(20):
+            last = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        rest = process.communicate()[0].split()
+        last = max([last, *map(int, rest[:-1])])
+        with RunFolder(tmp_path) as folder:
+            numbers = [trial.number for trial in folder.trials()]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) > last
+
+
+class TestConfig:
+    def test_a_new_folder_takes_any_and_the_same_resumes(self, folder):
+        folder.check_or_write_config({"num_steps": 20, "rates": (1, 2.5), "seed": np.int64(3)})
+        folder.check_or_write_config({"seed": 3, "num_steps": 20, "rates": [1, 2.5]})
+        assert json.loads((folder.path / "config.json").read_text()) == {
+            "num_steps": 20,
+            "rates": [1, 2.5],
+            "seed": 3,
+        }
+
+    def test_other_settings_are_named_with_both_values(self, folder):
+        folder.check_or_write_config({"num_steps": 20, "teacher": "vgg16", "seed": 1, "old": None})
+        with pytest.raises(UserError) as caught:
+            folder.check_or_write_config(
+                {"num_steps": 5, "teacher": "vgg19", "seed": 1, "new": None}
+            )
+        assert str(caught.value) == (
+            f"{folder.path} holds a run with other settings: new is not set there and null now; "
+            "num_steps is 20 there and 5 now; old is null there and not set now; "
+            'teacher is "vgg16" there and "vgg19" now.\n'
+            "Choose another --run_dir for a new run, or give the same settings to resume."
+        )
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": NaN}', "\ufeff"])
+    def test_an_unreadable_config_is_told(self, folder, content):
+        (folder.path / "config.json").write_text(content)
+        with pytest.raises(UserError, match=r"config\.json.*\n.*another --run_dir"):
+            folder.check_or_write_config({"a": 1})
+
+    def test_trials_without_a_config_are_not_taken_over(self, folder):
+        folder.append(make_trial(0))
+        with pytest.raises(UserError, match=r"no config\.json"):
+            folder.check_or_write_config({"a": 1})
+
+
+class TestSummary:
+    def test_teacher_and_summary_come_back(self, folder):
+        assert folder.teacher() is None
+        assert folder.summary() is None
+        folder.write_teacher({"num_params": 10, "validation_accuracy": np.float32(0.5)})
+        folder.write_summary({"teacher": folder.teacher(), "students": [{"objective": np.nan}]})
+        assert folder.summary() == {
+            "teacher": {"num_params": 10, "validation_accuracy": 0.5},
+            "students": [{"objective": None}],
+        }
+
+    def test_a_failed_write_leaves_the_earlier_file_and_no_litter(self, folder, monkeypatch):
+        folder.write_summary({"students": []})
+        names = sorted(os.listdir(folder.path))
+
+        def refuse(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(UserError, match="No space left on device"):
+            folder.write_summary({"students": [1]})
+        assert folder.summary() == {"students": []}
+        assert sorted(os.listdir(folder.path)) == names
+
+    def test_what_json_cannot_hold_is_the_caller_s_error(self, folder):
+        with pytest.raises(TypeError, match="JSON cannot hold"):
+            folder.write_summary({"students": object()})
+        assert folder.summary() is None
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    )
+    def test_any_json_reader_takes_what_is_written(self, value):
+        def refuse(constant):
+            raise AssertionError(constant)
+
+        json.loads(record._dumps(value), parse_constant=refuse)
+
+
+class TestLock:
+    def test_a_second_process_is_told_who_holds_the_folder(self, folder):
+        process = run_python(
+            """
+            import sys
+            from esnac_tf.errors import UserError
+            from esnac_tf.record import RunFolder
+            try:
+                RunFolder(sys.argv[1])
+            except UserError as error:
+                print(error)
+            """,
+            folder.path,
+        )
+        output, errors = process.communicate()
+        assert output == (
+            f"{folder.path} is in use by another search, process {os.getpid()}.\n"
+            "Wait until it has ended, or choose another --run_dir.\n"
+        ), errors
+
+    def test_reading_needs_no_lock(self, folder):
+        folder.append(make_trial(0))
+        assert read_trials(folder.path) == [make_trial(0)]
+
+    def test_closing_frees_it_and_closing_twice_is_fine(self, tmp_path):
+        folder = RunFolder(tmp_path)
+        with pytest.raises(UserError, match="in use"):
+            RunFolder(tmp_path)
+        folder.close()
+        folder.close()
+        RunFolder(tmp_path).close()
+
+
+class TestPaths:
+    def test_a_file_in_the_place_is_told(self, tmp_path):
+        (tmp_path / "run").write_text("a file")
+        for path in (tmp_path / "run", tmp_path / "run" / "a"):
+            with pytest.raises(UserError, match=r"Cannot use .*run") as caught:
+                RunFolder(path)
+            assert len(str(caught.value).splitlines()) == 2
+
+    def test_a_folder_in_the_place_of_a_file_is_told(self, folder):
+        (folder.path / "trials.jsonl").mkdir()
+        (folder.path / "config.json").mkdir()
+        for use in (
+            folder.trials,
+            lambda: folder.append(make_trial(0)),
+            lambda: folder.check_or_write_config({}),
+        ):
+            with pytest.raises(UserError, match="Is a directory"):
+                use()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_that_may_not_be_written_is_told(self, tmp_path):
+        tmp_path.chmod(0o500)
+        with pytest.raises(UserError, match="Permission denied"):
+            RunFolder(tmp_path / "run")
+
+    def test_the_module_needs_no_tensorflow(self):
+        code = "import esnac_tf.record, sys; print('tensorflow' in sys.modules)"
+        assert run_python(code).communicate()[0] == "False\n"
+
+
+class TestScalarWriter:
+    def test_scalars_are_written_by_trial_number(self, folder):
+        event_accumulator = pytest.importorskip(
+            "tensorboard.backend.event_processing.event_accumulator"
+        )
+        failed = make_trial(1, state="failed", objective=None, validation_accuracy=None)
+        with ScalarWriter(folder.tensorboard_path) as writer:
+            writer.write(make_trial(0), best_objective=0.4)
+            writer.write(failed, best_objective=0.4)
+        events = event_accumulator.EventAccumulator(
+            str(folder.tensorboard_path), size_guidance={"tensors": 0}
+        )
+        events.Reload()
+        steps = {
+            tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]
+        }
+        assert steps == {
+            "trial/objective": [0],
+            "trial/validation_accuracy": [0],
+            "trial/num_params": [0, 1],
+            "search/best_objective": [0, 1],
+        }
+
+    def test_without_tensorboard_nothing_happens(self, folder, monkeypatch):
+        monkeypatch.setattr(record.importlib.util, "find_spec", lambda name: None)
+        with ScalarWriter(folder.tensorboard_path) as writer:
+            writer.write(make_trial(0), best_objective=None)
+        assert not folder.tensorboard_path.exists()
+
+    def test_a_path_that_cannot_be_written_is_told(self, tmp_path):
+        (tmp_path / "tensorboard").write_text("a file")
+        with (
+            pytest.raises(UserError, match=r"TensorBoard's files to .*: [^;\n]*\.\nMake room"),
+            ScalarWriter(tmp_path / "tensorboard") as writer,
+        ):
+            writer.write(make_trial(0), best_objective=None)
