@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import EllipsisType
 from typing import Any
 
 import keras
@@ -19,6 +18,7 @@ from esnac_tf.graph.surgery import LayerChannels, check_actions, resize, rewire
 from esnac_tf.graph.teacher import TeacherGraph
 from esnac_tf.layers import handler_of
 from esnac_tf.layers.channels import Labels
+from esnac_tf.layers.handler import expand_axes, weight_name
 
 Array = npt.NDArray[Any]
 CHANNEL_IMPORTANCE = ("l1", "l2", "first")
@@ -59,7 +59,7 @@ class StudentBuilder:
         self._graph = graph
         self._templates = {layer.name: layer for layer in functional_model(model).operations}
         self._weights = {
-            name: {_weight_name(weight): np.asarray(weight) for weight in layer.weights}
+            name: {weight_name(weight): np.asarray(weight) for weight in layer.weights}
             for name, layer in self._templates.items()
             if isinstance(layer, keras.layers.Layer)
             and handler_of(graph.architecture.layers[name]).is_known
@@ -99,8 +99,8 @@ class StudentBuilder:
             config = self._graph.architecture.layers[layer.name]
             sources = _AxisSources(config, inherited[layer.name], ranks)
             for weight in layer.weights:
-                teacher_weight = self._weights[layer.name][_weight_name(weight)]
-                weight.assign(sources.gather(_weight_name(weight), teacher_weight))
+                teacher_weight = self._weights[layer.name][weight_name(weight)]
+                weight.assign(sources.gather(weight_name(weight), teacher_weight))
         return student
 
     def _kept_slots(self, actions: ActionSet) -> npt.NDArray[np.bool_]:
@@ -136,7 +136,7 @@ class StudentBuilder:
             created = channels.created.get(name)
             consumed = channels.consumed.get(name)
             if created is not None and "kernel" in weights:
-                kernel_axes = _expand(axes["kernel"], weights["kernel"].ndim)
+                kernel_axes = expand_axes(axes["kernel"], weights["kernel"].ndim)
                 others = tuple(a for a, role in enumerate(kernel_axes) if role != "out")
                 norm = np.linalg.norm(
                     np.moveaxis(weights["kernel"], others, range(len(others))).reshape(
@@ -212,7 +212,7 @@ class _AxisSources:
 
     def gather(self, name: str, weight: Array) -> Array:
         """The student's weight from the teacher's; zeros where the teacher has none."""
-        axes = _expand(self._axes.get(name, (...,)), weight.ndim)
+        axes = expand_axes(self._axes.get(name, (...,)), weight.ndim)
         groups = self._layer.config.get("groups", 1)
         if groups > 1 and "in" in axes and "in" in self._indices:
             return self._gather_grouped(weight, groups)
@@ -300,17 +300,6 @@ def _ranks(channels: ChannelGraph) -> npt.NDArray[np.int64]:
     for group in channels.groups:
         ranks[group.slots] = np.arange(len(group.slots))
     return ranks
-
-
-def _expand(axes: tuple[str | EllipsisType | None, ...], rank: int) -> tuple[str | None, ...]:
-    """Weight axes with `...` written out."""
-    if axes and axes[0] is ...:
-        return (*[None] * (rank - len(axes) + 1), *axes[1:])  # type: ignore[return-value]
-    return axes  # type: ignore[return-value]
-
-
-def _weight_name(weight: Any) -> str:
-    return str(weight.path).rsplit("/", 1)[-1]
 
 
 def _copy_weights(teacher: Any, student: Any) -> None:

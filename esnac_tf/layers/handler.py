@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import EllipsisType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from esnac_tf.architecture import LayerConfig, Shape
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, unlabelled
@@ -99,6 +99,33 @@ class LayerHandler:
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups) for the encoding; padding 1 for "same"."""
         return (0.0, 0.0, 0.0, 0.0)
+
+
+def expand_axes(axes: WeightAxes, rank: int) -> tuple[str | None, ...]:
+    """Weight axes with `...` written out for a weight of `rank` axes.
+
+    Example:
+        >>> expand_axes((..., "in", "out"), 4)
+        (None, None, 'in', 'out')
+    """
+    named = tuple(role for role in axes if not isinstance(role, EllipsisType))
+    return (*[None] * (rank - len(named)), *named)
+
+
+def weight_name(weight: Any) -> str:
+    """The name of a Keras variable inside its layer, such as "kernel"."""
+    return str(weight.path).rsplit("/", 1)[-1]
+
+
+def is_parameter(layer: LayerConfig, weight: Any) -> bool:
+    """Whether a weight is a parameter: learned, not measured. A frozen one is, too."""
+    # Imported here as the package looks through this module.
+    from esnac_tf.layers import handler_of
+
+    handler = handler_of(layer)
+    if handler.is_known:
+        return weight_name(weight) not in handler.statistics
+    return bool(weight.trainable) or not layer.config.get("trainable", True)
 
 
 def elements(shape: Sequence[int | None]) -> int:

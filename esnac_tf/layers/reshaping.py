@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, compress
 from esnac_tf.layers.core import PassThrough

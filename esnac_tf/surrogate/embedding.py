@@ -29,7 +29,8 @@ class SequenceEmbedding(tf.Module):
     biases, but 1 for the forget gate (Keras' defaults, [1]). PyTorch, which the paper's
     reference uses, draws all of them from U(-1/sqrt(H), 1/sqrt(H)) instead.
 
-    Forward and gradient compile under `tf.function(jit_compile=True)`, three times faster on CPU.
+    Forward and gradient compile under `tf.function(jit_compile=True)`: a training step with K = 8,
+    N = 32, T = 60, F = 272 then takes 1.7 times less on a CPU of 2 cores.
 
     Args:
         num_kernels: K, the number of independent embeddings; at least 1.

@@ -173,9 +173,11 @@ class ArchitectureKernel(tfp.math.psd_kernels.PositiveSemidefiniteKernel):
         if own:
             flat = tf.transpose(flat, [num_outer, *range(num_outer), *range(batch_ndims, rank)])
         flat_shape = tf.concat([[num_kernels, -1] if own else [-1], tf.shape(x)[-2:]], axis=0)
-        embedded = self._embedding(tf.ensure_shape(
-            tf.reshape(flat, flat_shape), [*([num_kernels] if own else []), None, *x.shape[-2:]]
-        ))
+        embedded = self._embedding(
+            tf.ensure_shape(
+                tf.reshape(flat, flat_shape), [*([num_kernels] if own else []), None, *x.shape[-2:]]
+            )
+        )
         embedded = tf.reshape(
             embedded,
             tf.concat(

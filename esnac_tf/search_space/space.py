@@ -1,0 +1,221 @@
+"""The space of all students of one teacher.
+
+Source: Cao, Wang and Kitani, "Learnable Embedding Space for Efficient Neural Architecture
+Compression", ICLR 2019, section 3.1 and appendix 6.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from esnac_tf.architecture import ActionSet
+from esnac_tf.graph.teacher import Join, TeacherGraph
+from esnac_tf.search_space.candidates import Candidates
+
+REMOVAL_PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7)
+SKIP_PROBABILITIES = (0.003, 0.005, 0.01, 0.03, 0.05)
+
+
+class SearchSpace:
+    """Draws, changes and names students of one teacher, many at once.
+
+    Every set of candidates that it gives is settled: no skip connection leads to a removed
+    node, and width groups that an action joins have the least of their widths. So different
+    candidates are different students, as far as actions tell.
+
+    Args:
+        graph: The teacher.
+
+    Example:
+        >>> import keras
+        >>> from esnac_tf.graph.teacher import analyse
+        >>> inputs = keras.Input((4,))
+        >>> hidden = keras.layers.Dense(8, name="hidden")(inputs)
+        >>> hidden = keras.layers.ReLU(name="relu")(hidden)
+        >>> space = SearchSpace(analyse(keras.Model(inputs, keras.layers.Dense(2)(hidden))))
+        >>> candidates = space.sample(1000, np.random.default_rng(0))
+        >>> candidates.removed.shape, candidates.widths.shape
+        ((1000, 3), (1000, 1))
+        >>> space.to_actions(candidates)[0].widths
+        (('8', 2),)
+    """
+
+    def __init__(self, graph: TeacherGraph) -> None:
+        self.graph = graph
+        self._removable = np.array(sorted(graph.removals), np.int64)
+        self._full_widths = np.array([group.width for group in graph.width_groups], np.int64)
+        self._group_of_channel_group = {
+            member: index
+            for index, group in enumerate(graph.width_groups)
+            for member in group.members
+        }
+        self._skip_targets = np.array([pair.target for pair in graph.skip_pairs], np.int64)
+        self._joins, self._removal_joins, self._skip_joins = self._width_joins()
+
+    @property
+    def log10_size(self) -> float:
+        """Decimal logarithm of the number of different action sets, an upper bound.
+
+        log10(2) * (removable nodes + skip pairs) + sum over width groups of log10(F)
+        """
+        bits = len(self._removable) + len(self.graph.skip_pairs)
+        return bits * math.log10(2) + float(np.log10(self._full_widths).sum())
+
+    def teacher(self) -> Candidates:
+        """The teacher itself, as one candidate with no action."""
+        return Candidates(
+            np.zeros((1, len(self.graph.nodes)), bool),
+            self._full_widths[None].copy(),
+            np.zeros((1, len(self.graph.skip_pairs)), bool),
+        )
+
+    def sample(self, count: int, generator: np.random.Generator) -> Candidates:
+        """Draws candidates as the paper does.
+
+        For each candidate a removal probability is drawn from `REMOVAL_PROBABILITIES`, a
+        probability of skip connections from `SKIP_PROBABILITIES`, and for each width group a
+        ratio r ~ U(0, 1) that leaves max(1, floor((1 - r) F)) of its F channels.
+
+        Args:
+            count: M, how many, 0 or more.
+            generator: The source of randomness.
+
+        Returns:
+            M settled candidates.
+        """
+        num_nodes, num_pairs = len(self.graph.nodes), len(self.graph.skip_pairs)
+        removed = np.zeros((count, num_nodes), bool)
+        rate = generator.choice(REMOVAL_PROBABILITIES, (count, 1))
+        removed[:, self._removable] = generator.random((count, len(self._removable))) < rate
+        ratio = generator.random((count, len(self._full_widths)))
+        widths = np.maximum(1, np.floor((1 - ratio) * self._full_widths).astype(np.int64))
+        rate = generator.choice(SKIP_PROBABILITIES, (count, 1))
+        skips = generator.random((count, num_pairs)) < rate
+        return self.settle(Candidates(removed, widths, skips))
+
+    def mutate(self, parents: Candidates, generator: np.random.Generator) -> Candidates:
+        """Changes each candidate a little.
+
+        One of the three parts is chosen for each candidate: a removable node's bit flips, a
+        width is drawn anew (half of the time uniformly, else near the old one), or a skip
+        connection's bit flips. Parts that the teacher does not have are not chosen.
+
+        Args:
+            parents: M candidates.
+            generator: The source of randomness.
+
+        Returns:
+            M settled candidates, one for each parent.
+        """
+        count = len(parents)
+        removed, widths, skips = (
+            parents.removed.copy(),
+            parents.widths.copy(),
+            parents.skips.copy(),
+        )
+        sizes = [len(self._removable), len(self._full_widths), len(self.graph.skip_pairs)]
+        parts = [part for part, size in enumerate(sizes) if size]
+        if not parts:
+            return parents
+        part = generator.choice(parts, count)
+        rows = np.flatnonzero(part == 0)
+        if len(rows):
+            nodes = generator.choice(self._removable, len(rows))
+            removed[rows, nodes] ^= True
+        rows = np.flatnonzero(part == 1)
+        if len(rows):
+            groups = generator.integers(sizes[1], size=len(rows))
+            full = self._full_widths[groups]
+            anew = np.floor(generator.random(len(rows)) * full) + 1
+            near = np.rint(widths[rows, groups] * np.exp(generator.normal(0, 0.3, len(rows))))
+            drawn = np.where(generator.random(len(rows)) < 0.5, anew, near)
+            widths[rows, groups] = np.clip(drawn, 1, full).astype(np.int64)
+        rows = np.flatnonzero(part == 2)
+        if len(rows):
+            pairs = generator.integers(sizes[2], size=len(rows))
+            skips[rows, pairs] ^= True
+        return self.settle(Candidates(removed, widths, skips))
+
+    def settle(self, candidates: Candidates) -> Candidates:
+        """Candidates in canonical form: see the class."""
+        skips = candidates.skips & ~candidates.removed[:, self._skip_targets]
+        widths = candidates.widths
+        if len(self._joins):
+            active = (candidates.removed @ self._removal_joins) | (skips @ self._skip_joins)
+            widths = widths.copy()
+            while True:
+                before = widths.copy()
+                for index, (first, second) in enumerate(self._joins):
+                    least = np.minimum(widths[:, first], widths[:, second])
+                    for group in (first, second):
+                        widths[:, group] = np.where(active[:, index], least, widths[:, group])
+                if np.array_equal(before, widths):
+                    break
+        return Candidates(candidates.removed, widths, skips)
+
+    def to_actions(self, candidates: Candidates) -> list[ActionSet]:
+        """The action set of every candidate; widths that are the teacher's are left out."""
+        nodes, groups, pairs = self.graph.nodes, self.graph.width_groups, self.graph.skip_pairs
+        actions = []
+        for row in range(len(candidates)):
+            narrow = np.flatnonzero(candidates.widths[row] < self._full_widths)
+            actions.append(
+                ActionSet.of(
+                    [nodes[index].name for index in np.flatnonzero(candidates.removed[row])],
+                    {groups[index].name: candidates.widths[row, index] for index in narrow},
+                    [
+                        (nodes[pairs[index].source].name, nodes[pairs[index].target].name)
+                        for index in np.flatnonzero(candidates.skips[row])
+                    ],
+                )
+            )
+        return actions
+
+    def from_actions(self, actions: Sequence[ActionSet]) -> Candidates:
+        """The inverse of `to_actions`."""
+        group_of = {group.name: index for index, group in enumerate(self.graph.width_groups)}
+        pair_of = {key: index for index, key in enumerate(self.graph.skip_pair_of)}
+        count = len(actions)
+        removed = np.zeros((count, len(self.graph.nodes)), bool)
+        widths = np.tile(self._full_widths, (count, 1))
+        skips = np.zeros((count, len(self.graph.skip_pairs)), bool)
+        for row, action in enumerate(actions):
+            for name in action.removed:
+                removed[row, self.graph.position[name]] = True
+            for name, width in action.widths:
+                widths[row, group_of[name]] = width
+            for pair in action.skips:
+                skips[row, pair_of[pair]] = True
+        return Candidates(removed, widths, skips)
+
+    def _width_joins(
+        self,
+    ) -> tuple[list[tuple[int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Pairs of width groups that actions join, and which actions join which: bools.
+
+        Returns:
+            J pairs of width groups, [T, J] for removals, [P, J] for skip connections.
+        """
+        removal_joins = [self.graph.removals.get(index) for index in range(len(self.graph.nodes))]
+        skip_joins = [pair.join for pair in self.graph.skip_pairs]
+        joins: dict[tuple[int, int], int] = {}
+
+        def column(join: Join) -> int | None:
+            if join is None:
+                return None
+            first, second = sorted(self._group_of_channel_group[index] for index in join)
+            return None if first == second else joins.setdefault((first, second), len(joins))
+
+        columns = [column(join) for join in removal_joins], [column(join) for join in skip_joins]
+        masks = [_one_hot(values, len(joins)) for values in columns]
+        return list(joins), masks[0], masks[1]
+
+
+def _one_hot(columns: Iterable[int | None], width: int) -> npt.NDArray[np.bool_]:
+    """A row for each column number, true there; no true where it is None."""
+    numbers = [-1 if column is None else column for column in columns]
+    return np.array(numbers, np.int64)[:, None] == np.arange(width)
