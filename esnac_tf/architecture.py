@@ -13,6 +13,11 @@ from typing import Any
 
 Shape = tuple[int | None, ...]
 
+# How channels are grouped into widths: see `esnac_tf.graph.teacher.analyse`.
+CHANNEL_GROUPS = ("width", "dependency")
+# How the channels that are kept are chosen: see `esnac_tf.student.StudentBuilder`.
+CHANNEL_IMPORTANCE = ("l1", "l2", "first")
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class TensorReference:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from esnac_tf.architecture import ActionSet, LayerConfig
+from esnac_tf.architecture import CHANNEL_IMPORTANCE, ActionSet, LayerConfig
 from esnac_tf.errors import UserError
 from esnac_tf.graph.building import build
 from esnac_tf.graph.channels import ChannelGraph
@@ -21,7 +21,6 @@ from esnac_tf.layers.channels import Labels
 from esnac_tf.layers.handler import expand_axes, weight_name
 
 Array = npt.NDArray[Any]
-CHANNEL_IMPORTANCE = ("l1", "l2", "first")
 
 
 class StudentBuilder:

@@ -19,13 +19,13 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any, Protocol
 
-from esnac_tf.errors import UnknownNameError
+from esnac_tf.families import Family
 
-__all__ = ["Acquisition", "get", "names"]
+__all__ = ["FAMILY", "Acquisition", "get", "names"]
+
+FAMILY = Family("acquisition", __name__)
 
 
 class Acquisition(Protocol):
@@ -45,7 +45,7 @@ def names() -> list[str]:
         >>> "expected_improvement" in names()
         True
     """
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return FAMILY.names()
 
 
 def get(name: str) -> Acquisition:
@@ -69,7 +69,5 @@ def get(name: str) -> Acquisition:
         esnac_tf.errors.UnknownNameError: Unknown acquisition 'luck'.
         Known: ... A new one is added in esnac_tf/acquisitions/.
     """
-    if name not in names():
-        raise UnknownNameError("acquisition", name, names(), "esnac_tf/acquisitions/")
-    function: Acquisition = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    function: Acquisition = getattr(FAMILY.module(name), name)
     return function

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 from pathlib import Path
 
 from esnac_tf.datasets.splits import Normalization, Source, Splits, hold_out
-from esnac_tf.errors import UnknownNameError, UserError
+from esnac_tf.errors import UserError
+from esnac_tf.families import Family
 
-__all__ = ["Normalization", "Source", "Splits", "load", "names"]
+__all__ = ["FAMILY", "Normalization", "Source", "Splits", "load", "names"]
 
-# The modules beside the data sets that are none.
-_SUPPORT = frozenset({"pipelines", "splits"})
+FAMILY = Family("dataset", __name__, frozenset({"given", "pipelines", "splits"}))
 
 
 def names() -> list[str]:
@@ -33,8 +32,7 @@ def names() -> list[str]:
         >>> names()
         ['cifar10', 'cifar100', 'digits', 'fashion_mnist', 'mnist']
     """
-    modules = pkgutil.iter_modules(__path__)
-    return sorted(m.name for m in modules if not m.ispkg and m.name not in _SUPPORT)
+    return FAMILY.names()
 
 
 def load(
@@ -74,7 +72,7 @@ def load(
     """
     name = os.fspath(name)
     if name in names():
-        source = importlib.import_module(f"{__name__}.{name}").read(data_dir)
+        source = FAMILY.module(name).read(data_dir)
     else:
         source = _read_path(name, data_dir, seed)
     return hold_out(name, source, train_examples, validation_examples)
@@ -89,7 +87,7 @@ def _read_path(name: str, data_dir: str | os.PathLike[str] | None, seed: int) ->
                 f"--dataset={name} does not exist.\n"
                 f"Expected an .npz file, a folder of pictures or one of: {', '.join(names())}."
             )
-        raise UnknownNameError("dataset", name, names(), "esnac_tf/datasets/")
+        FAMILY.check(name)
     if is_file and path.suffix.lower() != ".npz":
         raise UserError(
             f"--dataset={name} is a file of a kind that is not read, received {path.suffix!r}.\n"

@@ -15,21 +15,22 @@ Importing this package imports no TensorFlow, so that a wrong name is told at on
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pathlib
-import pkgutil
 import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, cast
 
-from esnac_tf.errors import UnknownNameError, UserError
+from esnac_tf.errors import UserError
+from esnac_tf.families import Family
 
 if TYPE_CHECKING:
     from keras import Model
 
-__all__ = ["Exporter", "get", "names", "replacing"]
+__all__ = ["FAMILY", "Exporter", "get", "names", "replacing"]
+
+FAMILY = Family("export format", __name__)
 
 
 class Exporter(Protocol):
@@ -59,7 +60,7 @@ def names() -> list[str]:
         >>> names()
         ['keras', 'litert', 'saved_model']
     """
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return FAMILY.names()
 
 
 def get(name: str) -> Exporter:
@@ -83,9 +84,7 @@ def get(name: str) -> Exporter:
         esnac_tf.errors.UnknownNameError: Unknown export format 'onnx'.
         Known: keras, litert, saved_model. A new one is added in esnac_tf/exporters/.
     """
-    if name not in names():
-        raise UnknownNameError("export format", name, names(), "esnac_tf/exporters/")
-    return cast(Exporter, importlib.import_module(f"{__name__}.{name}"))
+    return cast(Exporter, FAMILY.module(name))
 
 
 @contextlib.contextmanager

@@ -10,16 +10,12 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-from esnac_tf.architecture import Architecture
+from esnac_tf.architecture import CHANNEL_GROUPS, Architecture
 from esnac_tf.errors import UserError
 from esnac_tf.graph.channels import ChannelGraph, trace_channels
 from esnac_tf.graph.parsing import parse
 from esnac_tf.graph.sequence import Node, layer_sequence
 from esnac_tf.layers.channels import PINNED, Labels
-
-WIDTH = "width"
-DEPENDENCY = "dependency"
-CHANNEL_GROUPS = (WIDTH, DEPENDENCY)
 
 # Two channel groups that an action makes equally wide, or None where it joins nothing.
 Join = tuple[int, int] | None
@@ -91,7 +87,7 @@ class TeacherGraph:
         }
 
 
-def analyse(model: keras.Model, channel_groups: str = WIDTH) -> TeacherGraph:
+def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
     """Reads a Keras model as a teacher.
 
     Args:
@@ -210,7 +206,7 @@ def _width_groups(channels: ChannelGraph, channel_groups: str) -> tuple[WidthGro
     shrinkable = [
         (index, group) for index, group in enumerate(channels.groups) if group.is_shrinkable
     ]
-    if channel_groups == DEPENDENCY:
+    if channel_groups == "dependency":
         return tuple(WidthGroup(group.name, group.width, (index,)) for index, group in shrinkable)
     by_width: dict[int, list[int]] = {}
     for index, group in shrinkable:

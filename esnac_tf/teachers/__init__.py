@@ -107,7 +107,7 @@ def _families() -> dict[str, str]:
     """Each teacher's module, read from the source so that TensorFlow is not imported."""
     found = {}
     for module_info in pkgutil.iter_modules(__path__):
-        if module_info.name == "blocks":
+        if module_info.name in ("blocks", "loading"):
             continue
         spec = module_info.module_finder.find_spec(module_info.name, None)  # type: ignore[call-arg]
         source = spec.loader.get_source(module_info.name)  # type: ignore[union-attr]

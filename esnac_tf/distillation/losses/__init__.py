@@ -11,13 +11,14 @@ Its fields are the loss's options. The contract test over this folder then tests
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from typing import Any, ClassVar, Protocol
 
-from esnac_tf.errors import UnknownNameError, UserError
+from esnac_tf.errors import UserError
+from esnac_tf.families import Family
 
-__all__ = ["DistillationLoss", "get", "names"]
+__all__ = ["FAMILY", "DistillationLoss", "get", "names"]
+
+FAMILY = Family("distillation loss", __name__)
 
 
 class DistillationLoss(Protocol):
@@ -52,7 +53,7 @@ def names() -> list[str]:
         >>> names()
         ['cross_entropy', 'logit_mse', 'soft_targets', 'soft_targets_and_labels']
     """
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return FAMILY.names()
 
 
 def get(name: str, **options: Any) -> DistillationLoss:
@@ -73,10 +74,7 @@ def get(name: str, **options: Any) -> DistillationLoss:
         >>> get("soft_targets", temperature=2.0)
         SoftTargets(temperature=2.0)
     """
-    known = names()
-    if name not in known:
-        raise UnknownNameError("distillation loss", name, known, "esnac_tf/distillation/losses/")
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = FAMILY.module(name)
     loss_class = getattr(module, "".join(word.capitalize() for word in name.split("_")))
     fields = [field.name for field in dataclasses.fields(loss_class)]
     unknown = sorted(set(options) - set(fields))

@@ -1,0 +1,491 @@
+"""The search, readable from top to bottom: suggest, evaluate, record, learn; then train fully.
+
+`compress` and `search_students` are the Python API; the command line stands on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from esnac_tf import exporters, objectives, strategies
+from esnac_tf.architecture import ActionSet
+from esnac_tf.config import SearchConfig
+from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
+from esnac_tf.display import Display
+from esnac_tf.distillation import evaluate_accuracy, get_strategy, losses, train
+from esnac_tf.distillation.training import Batches
+from esnac_tf.errors import UnknownNameError, UserError
+from esnac_tf.evaluation import Evaluated, Evaluator
+from esnac_tf.graph.cost import count_flops, count_params
+from esnac_tf.graph.teacher import TeacherGraph, analyse
+from esnac_tf.objectives import Measurement
+from esnac_tf.record import RunFolder, ScalarWriter
+from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.strategies import StrategyContext
+from esnac_tf.student import StudentBuilder
+from esnac_tf.training_progress import training_progress
+from esnac_tf.trial import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """One of the best students, trained fully.
+
+    Attributes:
+        model: The student, a plain Keras model.
+        trial: The trial that found it.
+        num_params: Its parameters.
+        flops: Multiply-adds of one example.
+        validation_accuracy: After the full training, 0 to 1.
+        test_accuracy: Measured once, at the very end; None without test data.
+        objective: f(x) with this validation accuracy.
+        times_smaller: Parameters of the teacher / parameters of the student.
+        exports: Where it is saved, by format, relative to the run folder.
+    """
+
+    model: keras.Model
+    trial: Trial
+    num_params: int
+    flops: int
+    validation_accuracy: float
+    test_accuracy: float | None
+    objective: float
+    times_smaller: float
+    exports: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The student as summary.json has it: all but the model."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["model"]
+        values["trial"] = self.trial.number
+        values["actions"] = self.trial.actions.to_json()
+        values["compression_ratio"] = 1 - 1 / self.times_smaller
+        values["exports"] = dict(self.exports)
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        students: The best students, best objective first.
+        trials: All trials, in the order of their numbers.
+        summary: What summary.json holds.
+        run_dir: The run folder; None if none was asked for.
+    """
+
+    students: tuple[Student, ...]
+    trials: tuple[Trial, ...]
+    summary: Mapping[str, Any]
+    run_dir: pathlib.Path | None
+
+
+def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -> keras.Model:
+    """Finds a smaller model that does what a trained classifier does.
+
+    Args:
+        model: A trained functional or Sequential Keras model that gives one score for each
+            class: logits, or probabilities if it ends in a softmax.
+        train: (x, y) arrays, or a tf.data.Dataset of batches; y are class numbers or one-hot.
+        validation: Held-out data of the same form; it chooses among students and is never
+            trained on.
+        **settings: As of `search_students`.
+
+    Returns:
+        The student with the best objective, a plain Keras model.
+
+    Raises:
+        UserError: The model or the data can't be used, or a setting is out of range.
+
+    Example:
+        >>> keras.utils.set_random_seed(0)
+        >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+        >>> y = (x[:, 0] > 0).astype(int)
+        >>> inputs = keras.Input((8,))
+        >>> hidden = keras.layers.Dense(32, activation="relu")(inputs)
+        >>> teacher = keras.Model(inputs, keras.layers.Dense(2)(hidden))
+        >>> teacher.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> _ = teacher.fit(x[:192], y[:192], epochs=5, verbose=0)
+        >>> student = compress(
+        ...     teacher, (x[:192], y[:192]), (x[192:], y[192:]), strategy="random",
+        ...     num_steps=1, num_kernels=2, search_epochs=1, full_epochs=1, batch_size=32,
+        ... )
+        >>> student.count_params() < teacher.count_params()
+        True
+    """
+    return search_students(model, train, validation, **settings).students[0].model
+
+
+def search_students(
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    *,
+    test: Any = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    config: SearchConfig | None = None,
+    run_config: Mapping[str, Any] | None = None,
+    display: Display | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Searches for small students of a trained classifier, and trains the best fully.
+
+    Args:
+        model: A trained functional or Sequential Keras model, as for `compress`.
+        train: Training data: (x, y) arrays, a tf.data.Dataset of batches, or batches by epoch
+            (`esnac_tf.datasets.pipelines.TrainingBatches`).
+        validation: Held-out data: (x, y) arrays or a tf.data.Dataset of batches.
+        test: Data that is looked at once, at the very end; None leaves it out.
+        run_dir: The run folder. With one, a search that was interrupted goes on where it was.
+            None keeps nothing on disk.
+        config: All settings in one value; or give single ones as keywords.
+        run_config: More settings for the run folder to remember and hold against those of a
+            resumed run, such as where model and data came from.
+        display: Where progress is shown; None shows nothing.
+        **settings: Fields of `esnac_tf.config.SearchConfig` by name, such as `num_steps`.
+
+    Returns:
+        The best students, all trials, and a summary.
+
+    Raises:
+        UserError: The model or the data can't be used, a setting is out of range, the run
+            folder holds another run, or no student could be trained.
+    """
+    config = _config(config, settings)
+    display = display or Display(quiet=True)
+    with tempfile.TemporaryDirectory() as scratch, RunFolder(run_dir or scratch) as run:
+        run.check_or_write_config({**config.fixed(), **(run_config or {})})
+        search = _Search(model, train, validation, config, run, display)
+        best = search.run_steps()
+        students = search.train_fully(best)
+        result = search.finish(students, test)
+    return result if run_dir else dataclasses.replace(result, run_dir=None)
+
+
+class _Best:
+    """The best students so far: their trials here, their weights in the run folder."""
+
+    def __init__(self, folder: pathlib.Path, size: int) -> None:
+        self._folder = folder
+        self._size = size
+        self.trials: list[Trial] = []
+
+    def add(self, evaluated: Sequence[Evaluated]) -> None:
+        """Keeps the models of those that are among the best, and drops those that fell out."""
+        models = {item.trial.number: item.student for item in evaluated}
+        ranked = sorted(
+            [*self.trials, *(item.trial for item in evaluated if item.trial.is_complete)],
+            key=lambda trial: -float(trial.objective or 0.0),
+        )
+        kept, dropped = ranked[: self._size], ranked[self._size :]
+        for trial in kept:
+            if models.get(trial.number) is not None:
+                exporters.get("keras").export(models[trial.number], self._stem(trial))
+        for trial in dropped:
+            self._stem(trial).with_suffix(".keras").unlink(missing_ok=True)
+        self.trials = kept
+
+    def weights(self, trial: Trial) -> list[np.ndarray] | None:
+        """The weights of one of the best; None if they are no longer there."""
+        path = self._stem(trial).with_suffix(".keras")
+        if not path.exists():
+            return None
+        weights: list[np.ndarray] = keras.saving.load_model(path, compile=False).get_weights()
+        return weights
+
+    def _stem(self, trial: Trial) -> pathlib.Path:
+        return self._folder / f"trial_{trial.number:05d}"
+
+
+class _Search:
+    """A search under way."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        train_data: Any,
+        validation_data: Any,
+        config: SearchConfig,
+        run: RunFolder,
+        display: Display,
+    ) -> None:
+        self._start_secs = time.perf_counter()
+        self._config, self._run, self._display = config, run, display
+        self._name = model.name
+        self._graph = analyse(model, config.channel_groups)
+        self._batches = given_training_batches(train_data, config.batch_size, config.seed)
+        self._validation = given_evaluation_batches(validation_data, config.batch_size)
+        _check_model(model, self._graph, self._batches)
+        self._distribution = get_strategy(config.distribute)
+        self._builder = StudentBuilder(model, self._graph, config.channel_importance)
+        with self._distribution.scope():
+            self._teacher = self._builder.build(ActionSet())
+        self._from_logits = not _ends_in_softmax(self._graph)
+        self._objective = objectives.get(config.objective)
+        self._measured = self._measure_teacher()
+        self._trials = run.trials()
+
+    def run_steps(self) -> _Best:
+        """Suggests, evaluates, records and learns; trials of an earlier process count."""
+        config, run = self._config, self._run
+        strategy = strategies.create(
+            config.strategy,
+            StrategyContext(
+                SearchSpace(self._graph),
+                config.seed,
+                config.acquisition,
+                config.num_candidates,
+                config.surrogate(),
+            ),
+        )
+        evaluator = self._evaluator()
+        best = _Best(run.path / "checkpoints", config.num_best)
+        best.add([Evaluated(trial, None) for trial in self._trials])
+        if self._trials:
+            self._display.message(f"Going on after {len(self._trials)} trials in {run.path}.")
+        with (
+            ScalarWriter(run.tensorboard_path) as scalars,
+            self._display.phase("Search", config.num_steps) as phase,
+        ):
+            for step in range(config.num_steps):
+                numbers = range(step * config.num_kernels, (step + 1) * config.num_kernels)
+                finished = [trial for trial in self._trials if trial.number in numbers]
+                if len(finished) < config.num_kernels:
+                    phase.update(f"step {step + 1}: choosing students")
+                    proposals = dict(zip(numbers, strategy.suggest(len(numbers)), strict=False))
+                    if not proposals:
+                        self._display.message("There is no student left that was not tried.")
+                        break
+                    done = {trial.number for trial in finished}
+                    missing = {n: actions for n, actions in proposals.items() if n not in done}
+                    phase.update(f"step {step + 1}: {len(missing)} students")
+                    evaluated = self._evaluate(evaluator, missing, step)
+                    best.add(evaluated)
+                    for trial in (item.trial for item in evaluated):
+                        run.append(trial)
+                        self._trials.append(trial)
+                        finished.append(trial)
+                        leader = best.trials[0] if best.trials else None
+                        scalars.write(trial, leader.objective if leader else None)
+                        self._display.trial_finished(trial, leader)
+                    _require_success(finished)
+                strategy.update(sorted(finished, key=lambda trial: trial.number))
+                phase.advance()
+        return best
+
+    def train_fully(self, best: _Best) -> list[Student]:
+        """Trains the best students to the end, together; best objective first."""
+        config = self._config
+        if not best.trials:
+            raise UserError(
+                "The search has no complete trial, so there is no student to train.\n"
+                "Raise --num_steps, or look at the failures in trials.jsonl."
+            )
+        with self._distribution.scope():
+            models = [
+                self._builder.build(trial.actions, name=f"{self._name}_student_{trial.number}")
+                for trial in best.trials
+            ]
+        for model, trial in zip(models, best.trials, strict=True):
+            weights = best.weights(trial)
+            if weights is not None:
+                model.set_weights(weights)
+        accuracies = [float(trial.validation_accuracy or 0.0) for trial in best.trials]
+        if config.full_epochs:
+            training = config.full_training()
+            with self._progress("Full training", training.epochs) as (on_epoch, on_batch):
+                outcomes = train(
+                    models,
+                    self._batches,
+                    self._validation,
+                    training,
+                    loss=losses.get(config.full_loss),
+                    teacher=self._teacher,
+                    strategy=self._distribution,
+                    from_logits=self._from_logits,
+                    on_epoch=on_epoch,
+                    on_batch=on_batch,
+                    seed=config.seed,
+                )
+            # A training that failed before its first good epoch left the search's weights.
+            accuracies = [
+                outcome.validation_accuracy if outcome.best_epoch else accuracy
+                for outcome, accuracy in zip(outcomes, accuracies, strict=True)
+            ]
+        students = []
+        for model, trial, accuracy in zip(models, best.trials, accuracies, strict=True):
+            measured = Measurement(count_params(model), count_flops(model), accuracy)
+            students.append(
+                Student(
+                    model=model,
+                    trial=trial,
+                    num_params=measured.num_params,
+                    flops=measured.flops,
+                    validation_accuracy=accuracy,
+                    test_accuracy=None,
+                    objective=self._objective(measured, self._measured),
+                    times_smaller=self._measured.num_params / measured.num_params,
+                    exports={},
+                )
+            )
+        return sorted(students, key=lambda student: -student.objective)
+
+    def finish(self, students: list[Student], test: Any) -> SearchResult:
+        """Looks at the test data, once; exports the students; writes the summary."""
+        config, run = self._config, self._run
+        teacher = {**(run.teacher() or {}), "name": self._name, "test_accuracy": None}
+        if test is not None:
+            models = [self._teacher, *(student.model for student in students)]
+            dataset = given_evaluation_batches(test, config.batch_size)
+            self._display.message("Measuring test accuracy.")
+            accuracies = evaluate_accuracy(models, dataset, self._distribution)
+            teacher["test_accuracy"] = accuracies[0]
+            students = [
+                dataclasses.replace(student, test_accuracy=accuracy)
+                for student, accuracy in zip(students, accuracies[1:], strict=True)
+            ]
+        finished = []
+        for student in students:
+            stem = run.students_path / f"trial_{student.trial.number:05d}"
+            exports = {}
+            for name in config.export:
+                self._display.message(f"Exporting trial {student.trial.number} as {name}.")
+                exports[name] = str(
+                    exporters.get(name).export(student.model, stem).relative_to(run.path)
+                )
+            finished.append(dataclasses.replace(student, exports=exports))
+        summary = {
+            "teacher": teacher,
+            "students": [student.to_json() for student in finished],
+            "num_trials": len(self._trials),
+            "num_failed_trials": sum(not trial.is_complete for trial in self._trials),
+            "duration_secs": time.perf_counter() - self._start_secs,
+        }
+        run.write_summary(summary)
+        return SearchResult(tuple(finished), tuple(self._trials), summary, pathlib.Path(run.path))
+
+    def _measure_teacher(self) -> Measurement:
+        """What is measured of the teacher; read from the run folder if it is there."""
+        recorded = self._run.teacher()
+        if recorded is None:
+            [accuracy] = evaluate_accuracy([self._teacher], self._validation, self._distribution)
+            recorded = {
+                "num_params": count_params(self._teacher),
+                "flops": count_flops(self._teacher),
+                "validation_accuracy": accuracy,
+            }
+            self._run.write_teacher(recorded)
+        if recorded["validation_accuracy"] <= 0:
+            raise UserError(
+                f"The teacher {self._name!r} classifies no held-out example right.\n"
+                "Give a trained model, and data in the units that it was trained on."
+            )
+        self._display.message(
+            f"Teacher {self._name}: {recorded['num_params']:,} parameters, "
+            f"validation accuracy {recorded['validation_accuracy']:.2%}."
+        )
+        return Measurement(
+            recorded["num_params"], recorded["flops"], recorded["validation_accuracy"]
+        )
+
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(
+            builder=self._builder,
+            teacher=self._teacher,
+            teacher_measurement=self._measured,
+            objective=self._objective,
+            batches=self._batches,
+            validation=self._validation,
+            config=self._config.search_training(),
+            loss=losses.get(self._config.distillation_loss),
+            distribution=self._distribution,
+            from_logits=self._from_logits,
+            seed=self._config.seed,
+        )
+
+    def _evaluate(
+        self, evaluator: Evaluator, proposals: Mapping[int, ActionSet], step: int
+    ) -> list[Evaluated]:
+        with self._progress(f"Step {step + 1}", self._config.search_epochs) as callbacks:
+            return evaluator.evaluate(proposals, step, *callbacks)
+
+    def _progress(self, title: str, num_epochs: int) -> Any:
+        return training_progress(self._display, title, num_epochs, self._batches)
+
+
+def _config(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:
+    """One config from a config and single settings."""
+    known = {field.name for field in dataclasses.fields(SearchConfig)}
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError("setting", name, known, "esnac_tf/config.py")
+    return dataclasses.replace(config or SearchConfig(), **settings)
+
+
+def _check_model(model: keras.Model, graph: TeacherGraph, batches: Batches) -> None:
+    """Refuses models that can't be searched, and data that does not fit.
+
+    Raises:
+        UserError: So it is.
+    """
+    if not graph.width_groups and not graph.removals:
+        raise UserError(
+            f"Nothing can be taken from {model.name!r}: no layer can be removed and no width "
+            "shrunk.\nIts layers may be unknown to this package."
+        )
+    outputs, inputs = model.outputs, model.inputs
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or not (outputs[0].shape[1] or 0) > 1:
+        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
+        raise UserError(
+            "Expected a classifier with one output [batch, classes] of 2 classes or more, "
+            f"received outputs of shape {shapes}."
+        )
+    x, y = next(iter(batches.epoch(0)))
+    if len(inputs) != 1 or not isinstance(x, tf.Tensor):
+        raise UserError(f"Expected a model with one input, received one with {len(inputs)}.")
+    wanted, received = tuple(inputs[0].shape[1:]), tuple(x.shape[1:])
+    if len(wanted) != len(received) or any(
+        w is not None and w != r for w, r in zip(wanted, received, strict=True)
+    ):
+        raise UserError(
+            f"Teacher {model.name!r} takes examples of shape {wanted}, the data has {received}.\n"
+            "Give data of the shape that the model was trained on."
+        )
+    classes = outputs[0].shape[1]
+    if int(tf.reduce_max(y)) >= classes:
+        raise UserError(
+            f"Teacher {model.name!r} knows {classes} classes, the data has the class "
+            f"{int(tf.reduce_max(y))}.\nClasses are numbered from 0."
+        )
+
+
+def _ends_in_softmax(graph: TeacherGraph) -> bool:
+    """Whether the model gives probabilities."""
+    [output] = graph.architecture.output_references
+    layer = graph.architecture.layers[output.layer]
+    return layer.class_name == "Softmax" or layer.config.get("activation") == "softmax"
+
+
+def _require_success(trials: Sequence[Trial]) -> None:
+    """Stops a search in which all students of a step failed alike.
+
+    Raises:
+        UserError: They did.
+    """
+    failures = {trial.failure for trial in trials}
+    if len(failures) == 1 and not trials[0].is_complete:
+        raise UserError(
+            f"All {len(trials)} students of step {trials[0].step + 1} failed: "
+            f"{trials[0].failure}\nThe trials are recorded; mend the cause and start again."
+        )

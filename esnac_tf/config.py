@@ -1,0 +1,150 @@
+"""All settings of a search, in one frozen value; their names are those of the flags."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from esnac_tf import acquisitions, exporters, objectives, strategies
+from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE
+from esnac_tf.distillation import TrainingConfig, losses
+from esnac_tf.errors import UserError
+from esnac_tf.surrogate import SurrogateConfig
+
+DISTRIBUTE = ("auto", "none", "mirrored")
+
+# Settings that may differ between a run and its continuation: they change no trial.
+_FREE = ("num_steps", "num_best", "full_epochs", "full_learning_rate", "full_loss", "export",
+         "distribute")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Settings of a search; the defaults are the paper's.
+
+    Attributes:
+        num_steps: Search steps, 0 or more.
+        num_kernels: K, kernels and so students of a step, 1 or more.
+        num_candidates: Random students that each kernel compares, 1 or more.
+        kernel_steps: Gradient steps of a kernel at most, 1 or more.
+        search_epochs: Epochs of distillation of each student, 1 or more.
+        search_learning_rate: Of Adam, above 0.
+        num_best: How many of the best students are trained fully, 1 or more.
+        full_epochs: Epochs of the full training, 0 or more; 0 leaves it out.
+        full_learning_rate: Of SGD, above 0; divided by 10 after each third of the epochs.
+        batch_size: Examples in a batch over all devices, 1 or more.
+        weight_decay: L2 penalty, 0 or more.
+        strategy: Name of a strategy.
+        acquisition: Name of an acquisition function.
+        objective: Name of an objective.
+        channel_groups: "width" (as in the paper) or "dependency".
+        channel_importance: How kept channels are chosen: "l2", "l1" or "first" (the paper's).
+        distillation_loss: Name of the loss of the search.
+        full_loss: Name of the loss of the full training.
+        distribute: "auto" (all GPUs), "none" (one device) or "mirrored".
+        mixed_precision: Whether to compute in float16.
+        jit_compile: Whether to compile training steps with XLA.
+        export: Names of export formats.
+        seed: Seed of all that is random, 0 or more.
+
+    Raises:
+        UserError: A value is out of range or a name is not known.
+
+    Example:
+        >>> SearchConfig(num_steps=3).num_kernels
+        8
+        >>> SearchConfig(num_kernels=0)
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: num_kernels must be at least 1, received 0.
+    """
+
+    num_steps: int = 20
+    num_kernels: int = 8
+    num_candidates: int = 1000
+    kernel_steps: int = 100
+    search_epochs: int = 10
+    search_learning_rate: float = 1e-3
+    num_best: int = 4
+    full_epochs: int = 300
+    full_learning_rate: float = 0.01
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    strategy: str = "esnac"
+    acquisition: str = "expected_improvement"
+    objective: str = "params"
+    channel_groups: str = "width"
+    channel_importance: str = "l2"
+    distillation_loss: str = "logit_mse"
+    full_loss: str = "cross_entropy"
+    distribute: str = "auto"
+    mixed_precision: bool = False
+    jit_compile: bool = False
+    export: tuple[str, ...] = ("saved_model", "keras")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_steps", 0),
+            ("num_kernels", 1),
+            ("num_candidates", 1),
+            ("kernel_steps", 1),
+            ("search_epochs", 1),
+            ("num_best", 1),
+            ("full_epochs", 0),
+            ("batch_size", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"{name} must be at least {least}, received {value}.")
+        for name, known in (
+            ("channel_groups", CHANNEL_GROUPS),
+            ("channel_importance", CHANNEL_IMPORTANCE),
+            ("distribute", DISTRIBUTE),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"{name} must be one of {', '.join(known)}, received {getattr(self, name)!r}."
+                )
+        object.__setattr__(self, "export", tuple(self.export))
+        strategies.FAMILY.check(self.strategy)
+        acquisitions.FAMILY.check(self.acquisition)
+        objectives.get(self.objective)
+        losses.FAMILY.check(self.distillation_loss)
+        losses.FAMILY.check(self.full_loss)
+        for name in self.export:
+            exporters.FAMILY.check(name)
+        self.search_training()
+        self.full_training()
+
+    def search_training(self) -> TrainingConfig:
+        """How students are trained in the search."""
+        return TrainingConfig.search(
+            epochs=self.search_epochs,
+            learning_rate=self.search_learning_rate,
+            weight_decay=self.weight_decay,
+            mixed_precision=self.mixed_precision,
+            jit_compile=self.jit_compile,
+        )
+
+    def full_training(self) -> TrainingConfig:
+        """How the best students are trained in the end."""
+        epochs = max(1, self.full_epochs)
+        return TrainingConfig.full(
+            epochs=epochs,
+            learning_rate=self.full_learning_rate,
+            learning_rate_drop_epochs=-(-epochs // 3),
+            weight_decay=self.weight_decay,
+            mixed_precision=self.mixed_precision,
+            jit_compile=self.jit_compile,
+        )
+
+    def surrogate(self) -> SurrogateConfig:
+        """Settings of the surrogate."""
+        return SurrogateConfig(num_kernels=self.num_kernels, max_steps=self.kernel_steps)
+
+    def fixed(self) -> dict[str, Any]:
+        """The settings that must be the same when a run is resumed, as JSON values."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in _FREE}

@@ -1,0 +1,144 @@
+"""Data as `model.fit` takes it -> batches: arrays, or a tf.data.Dataset of batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+from esnac_tf.errors import UserError
+
+
+class DatasetBatches:
+    """The batches of a tf.data.Dataset, one pass an epoch.
+
+    Only batches of the size of the first one are used, so that shapes are fixed.
+
+    Args:
+        dataset: Of batches (x [B, ...], y [B], [B, 1] or one-hot [B, C]).
+
+    Attributes:
+        batch_size: B.
+        num_batches: How many batches a pass has, None if that is not known.
+
+    Raises:
+        UserError: The dataset is empty or its elements are not (x, y).
+    """
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        self._dataset = _class_numbers(dataset)
+        self.batch_size = _first_size(self._dataset)
+        count = int(self._dataset.cardinality().numpy())
+        self.num_batches = count if count >= 0 else None
+
+    def epoch(self, epoch: int) -> tf.data.Dataset:
+        """The batches of an epoch; whether they differ from epoch to epoch is the dataset's."""
+        size = self.batch_size
+
+        def is_full(x: Any, y: tf.Tensor) -> tf.Tensor:
+            return tf.equal(tf.shape(y)[0], size)
+
+        def fix(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
+            fixed = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [size, *t.shape[1:]]), x)
+            return fixed, tf.ensure_shape(y, [size])
+
+        return self._dataset.filter(is_full).map(fix).prefetch(2)
+
+
+def given_training_batches(
+    data: Any, batch_size: int, seed: int = 0
+) -> TrainingBatches | DatasetBatches:
+    """Training data as the user gives it, as batches.
+
+    Args:
+        data: (x, y) arrays, shuffled anew in each epoch, a tf.data.Dataset of batches, or
+            batches by epoch, which are returned as they are.
+        batch_size: Of arrays; a dataset has its own.
+        seed: Seed of shuffling.
+
+    Raises:
+        UserError: The data is neither, or its parts don't fit each other.
+
+    Example:
+        >>> given_training_batches((np.zeros((10, 2)), np.zeros(10, int)), 4).num_batches
+        2
+    """
+    if isinstance(data, (TrainingBatches, DatasetBatches)):
+        return data
+    if isinstance(data, tf.data.Dataset):
+        return DatasetBatches(data)
+    x, y = _arrays(data)
+    return TrainingBatches(x, y, batch_size, seed=seed)
+
+
+def given_evaluation_batches(data: Any, batch_size: int) -> tf.data.Dataset:
+    """Held-out data as the user gives it, as batches (x, y, weight) of one shape.
+
+    Args:
+        data: (x, y) arrays, a tf.data.Dataset of batches (x, y), or one of batches
+            (x, y, weight) of one size, which is returned as it is.
+        batch_size: Of arrays; a dataset has its own.
+
+    Raises:
+        UserError: The data is neither, or its parts don't fit each other.
+
+    Example:
+        >>> dataset = given_evaluation_batches((np.zeros((5, 2)), np.zeros(5, int)), 4)
+        >>> [weight.numpy().tolist() for _, _, weight in dataset]
+        [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]
+    """
+    if not isinstance(data, tf.data.Dataset):
+        return evaluation_batches(*_arrays(data), batch_size)
+    if isinstance(data.element_spec, tuple) and len(data.element_spec) == 3:
+        return data
+    dataset = _class_numbers(data)
+    size = _first_size(dataset)
+
+    def pad(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        missing = size - tf.shape(y)[0]
+
+        def fill(tensor: tf.Tensor) -> tf.Tensor:
+            padded = tf.pad(tensor, [[0, missing], *[[0, 0]] * (len(tensor.shape) - 1)])
+            return tf.ensure_shape(padded, [size, *tensor.shape[1:]])
+
+        weight = tf.cast(tf.range(size) < tf.shape(y)[0], tf.float32)
+        return tf.nest.map_structure(fill, x), fill(y), weight
+
+    return dataset.map(pad).prefetch(2)
+
+
+def _arrays(data: Any) -> tuple[Any, Any]:
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise UserError(
+            f"Expected data as (x, y) arrays or a tf.data.Dataset of batches, received "
+            f"{type(data).__name__}.\nGive for instance train=(x_train, y_train)."
+        )
+    x, y = np.asarray(data[0]), np.asarray(data[1])
+    if y.ndim == 2:
+        y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+    return x, y.astype(np.int64)
+
+
+def _class_numbers(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with labels as class numbers [B]."""
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2 or not hasattr(spec[1], "shape"):
+        raise UserError(
+            f"Expected a tf.data.Dataset of (x, y) batches, received elements {spec}.\n"
+            "Batch it, and leave sample weights out."
+        )
+
+    def convert(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        if y.shape.rank == 2:
+            y = y[:, 0] if y.shape[1] == 1 else tf.argmax(y, axis=1)
+        return x, tf.cast(y, tf.int32)
+
+    return dataset.map(convert)
+
+
+def _first_size(dataset: tf.data.Dataset) -> int:
+    for _, y in dataset.take(1):
+        return int(y.shape[0])
+    raise UserError("The tf.data.Dataset is empty.\nGive one with at least one batch.")

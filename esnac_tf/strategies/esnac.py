@@ -1,0 +1,132 @@
+"""Bayesian optimisation with learned embeddings: the paper's search.
+
+Source: Cao, Wang and Kitani, "Learnable Embedding Space for Efficient Neural Architecture
+Compression", ICLR 2019, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from absl import logging
+
+from esnac_tf import acquisitions
+from esnac_tf.architecture import ActionSet
+from esnac_tf.encoding import NUM_FEATURES, Encoder
+from esnac_tf.search_space.candidates import Candidates
+from esnac_tf.strategies import StrategyContext
+from esnac_tf.strategies.history import History
+from esnac_tf.surrogate import Surrogate, SurrogateError
+from esnac_tf.trial import Trial
+
+# Candidates that are encoded at a time: bounds memory.
+_CHUNK_SIZE = 128
+
+
+class Esnac:
+    """Kernels over learned embeddings; each proposes the student it expects most of.
+
+    In every step K kernels are trained anew, each on a random half of the trials so far (the
+    teacher, whose objective is 0, is one of them). Each kernel scores `num_candidates` random
+    students with the acquisition function and proposes the best that nobody proposed yet. The
+    students of the first step, when nothing is known, are random.
+
+    Args:
+        context: The search space and the settings.
+    """
+
+    def __init__(self, context: StrategyContext) -> None:
+        self._context = context
+        self._space = context.space
+        self._history = History(context.space, context.seed)
+        self._encoder = Encoder(context.space.graph)
+        self._acquisition = acquisitions.get(context.acquisition)
+        self._surrogate: Surrogate | None = None
+
+    def suggest(self, count: int) -> list[ActionSet]:
+        """Proposes one student for each kernel; the kernels take turns if there are fewer."""
+        _, pool_seed, fit_seed = self._history.seeds(3)
+        generator = np.random.default_rng(pool_seed)
+        chosen = self._space.teacher()[:0]
+        if self._history.complete:
+            if self._surrogate is None:
+                self._surrogate = Surrogate(NUM_FEATURES, self._context.surrogate)
+            pools = [
+                self._history.new(self._space.sample(self._context.num_candidates, generator))
+                for _ in range(min(count, self._context.surrogate.num_kernels))
+            ]
+            try:
+                self._fit(fit_seed)
+                scores = self._score(pools)
+            except SurrogateError as error:
+                logging.warning("The surrogate failed, this step is random: %s", error)
+            else:
+                chosen = self._choose(count, pools, scores)
+        missing = count - len(chosen)
+        if missing:
+            taken = list(chosen.keys())
+
+            def draw(number: int) -> Candidates:
+                return self._history.new(self._space.sample(number, generator), taken)
+
+            chosen = Candidates.concatenate([chosen, self._history.draw(missing, draw)])
+        return self._space.to_actions(chosen)
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Takes in what became of the students."""
+        self._history.extend(trials)
+
+    def _fit(self, seed: int) -> None:
+        """Trains the kernels on the trials so far."""
+        assert self._surrogate is not None
+        candidates, objectives = self._history.observations()
+        self._surrogate.fit(self._encode(candidates), objectives, seed)
+
+    def _score(self, pools: list[Candidates]) -> list[npt.NDArray[np.float64]]:
+        """Acquisition values: for each pool, each kernel's own, one for each candidate."""
+        assert self._surrogate is not None
+        longest = max(pools, key=len)
+        if not len(longest):
+            return [np.zeros(0) for _ in pools]
+        # A kernel without a pool of its own scores another's, and nobody looks at its scores.
+        num_kernels = self._context.surrogate.num_kernels
+        own = [*pools, *[longest] * (num_kernels - len(pools))]
+        filled = [pool if len(pool) else longest for pool in own]
+        best = self._surrogate.best_observations
+        scores = []
+        for start in range(0, len(longest), _CHUNK_SIZE):
+            wanted = np.arange(start, start + _CHUNK_SIZE)
+            encodings = [self._encode(pool[np.minimum(wanted, len(pool) - 1)]) for pool in filled]
+            predictive = self._surrogate.predict(np.stack(encodings))
+            scores.append(np.asarray(self._acquisition(predictive, best)))
+        table = np.concatenate(scores, axis=1)
+        return [table[index, : len(pool)] for index, pool in enumerate(pools)]
+
+    def _choose(
+        self, count: int, pools: list[Candidates], scores: list[npt.NDArray[np.float64]]
+    ) -> Candidates:
+        """Each kernel's best candidate in turn, none twice."""
+        chosen = self._space.teacher()[:0]
+        orders = [list(np.argsort(-values, kind="stable")) for values in scores]
+        taken: set[bytes] = set()
+        for turn in range(count):
+            pool, order = pools[turn % len(pools)], orders[turn % len(pools)]
+            while order:
+                index = order.pop(0)
+                candidate = pool[index : index + 1]
+                key = next(candidate.keys())
+                if key not in taken:
+                    taken.add(key)
+                    chosen = Candidates.concatenate([chosen, candidate])
+                    break
+        return chosen
+
+    def _encode(self, candidates: Candidates) -> npt.NDArray[np.float32]:
+        return self._encoder.encode(candidates.removed, candidates.widths, candidates.skips)
+
+
+def create(context: StrategyContext) -> Esnac:
+    """Makes the strategy."""
+    return Esnac(context)

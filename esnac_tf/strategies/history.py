@@ -1,0 +1,85 @@
+"""What strategies remember: trials as arrays, and which students were proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from esnac_tf.search_space.candidates import Candidates
+from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.trial import Trial
+
+# Draws without anything new after which the space counts as exhausted.
+_MAX_DRAWS = 100
+
+
+class History:
+    """The trials of a search, and a generator that depends on nothing but them and the seed.
+
+    Args:
+        space: The search space.
+        seed: Seed of all that is random, 0 or more.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self.trials: list[Trial] = []
+        # The teacher is known: it is no student.
+        self._tried = set(space.teacher().keys())
+
+    def extend(self, trials: Sequence[Trial]) -> None:
+        """Takes in finished trials, failed ones included: they are not proposed again."""
+        self.trials.extend(trials)
+        self._tried.update(self._space.from_actions([trial.actions for trial in trials]).keys())
+
+    @property
+    def complete(self) -> list[Trial]:
+        """Trials that were measured."""
+        return [trial for trial in self.trials if trial.is_complete]
+
+    def seeds(self, count: int) -> list[int]:
+        """Seeds for the next step, from the seed and the number of trials."""
+        sequence = np.random.SeedSequence([self._seed, len(self.trials)])
+        return [int(seed) for seed in sequence.generate_state(count)]
+
+    def generator(self) -> np.random.Generator:
+        """The source of randomness of the next step."""
+        return np.random.default_rng(self.seeds(1)[0])
+
+    def observations(self) -> tuple[Candidates, npt.NDArray[np.float64]]:
+        """The teacher and all complete trials, with their objectives; the teacher's is 0."""
+        trials = self.complete
+        candidates = self._space.from_actions([trial.actions for trial in trials])
+        objectives = [0.0, *(float(trial.objective or 0.0) for trial in trials)]
+        return Candidates.concatenate([self._space.teacher(), candidates]), np.array(objectives)
+
+    def new(self, candidates: Candidates, also_tried: Sequence[bytes] = ()) -> Candidates:
+        """Those candidates that were not tried, each once."""
+        seen = self._tried | set(also_tried)
+        fresh = []
+        for index, key in enumerate(candidates.keys()):
+            if key not in seen:
+                seen.add(key)
+                fresh.append(index)
+        return candidates[np.array(fresh, np.int64)]
+
+    def draw(self, count: int, draw: Callable[[int], Candidates]) -> Candidates:
+        """Draws until there are `count` new candidates, or nothing new comes.
+
+        Args:
+            count: How many.
+            draw: Gives that many candidates, new or not.
+
+        Returns:
+            At most `count` candidates that are new and different.
+        """
+        found = self._space.teacher()[:0]
+        for _ in range(_MAX_DRAWS):
+            if len(found) >= count:
+                break
+            fresh = self.new(draw(count), list(found.keys()))
+            found = Candidates.concatenate([found, fresh])
+        return found[:count]

@@ -1,0 +1,42 @@
+"""Shows a training in the display: batches, epochs, accuracies, time left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+from esnac_tf.display import Display
+from esnac_tf.distillation import EpochRecord
+from esnac_tf.distillation.training import Batches
+
+OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
+OnBatch = Callable[[int, int], None]
+
+
+@contextlib.contextmanager
+def training_progress(
+    display: Display, title: str, num_epochs: int, batches: Batches
+) -> Iterator[tuple[OnEpoch, OnBatch]]:
+    """A phase of the display that follows a training.
+
+    Args:
+        display: Where to show it.
+        title: What is trained.
+        num_epochs: How many epochs it will take.
+        batches: The training data; its `num_batches`, if it knows them, are the phase's parts.
+
+    Yields:
+        What to give `esnac_tf.distillation.train` as `on_epoch` and `on_batch`.
+    """
+    num_batches = getattr(batches, "num_batches", None)
+    total = num_epochs * num_batches if num_batches else None
+    with display.phase(title, total) as phase:
+
+        def on_epoch(epoch: int, records: Mapping[int, EpochRecord]) -> None:
+            best = max(record.validation_accuracy for record in records.values())
+            phase.update(f"epoch {epoch} of {num_epochs}, best accuracy {best:.2%}")
+
+        def on_batch(epoch: int, step: int) -> None:
+            phase.advance()
+
+        yield on_epoch, on_batch
