@@ -8,6 +8,7 @@ what is done to a teacher to get a student.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -68,11 +69,6 @@ class LayerCall:
     kwargs: Mapping[str, Any]
 
     @property
-    def output(self) -> TensorReference:
-        """The first (for almost every layer the only) output."""
-        return TensorReference(self.layer, self.call, 0)
-
-    @property
     def inputs(self) -> tuple[TensorReference, ...]:
         """All tensors that the call takes, in order."""
         return tuple(references((self.args, self.kwargs)))
@@ -96,7 +92,7 @@ class Architecture:
         calls: Every call of a layer, in topological order, the input layers' included.
         inputs: Nested structure of references, as the model takes its inputs.
         outputs: Nested structure of references, as the model gives its outputs.
-        shapes: The shape of every tensor, batch axis first.
+        shapes: The shape of every tensor that is used, batch axis first.
     """
 
     name: str
@@ -109,6 +105,18 @@ class Architecture:
     def layer_of(self, call: LayerCall) -> LayerConfig:
         """The layer that a call calls."""
         return self.layers[call.layer]
+
+    def outputs_of(self, call: LayerCall) -> tuple[TensorReference, ...]:
+        """The tensors that a call gives and that are used, in order; mostly there is one."""
+        return self._outputs[call.layer, call.call]
+
+    @functools.cached_property
+    def _outputs(self) -> dict[tuple[str, int], tuple[TensorReference, ...]]:
+        outputs: dict[tuple[str, int], tuple[TensorReference, ...]] = {}
+        for reference in sorted(self.shapes):
+            key = (reference.layer, reference.call)
+            outputs[key] = (*outputs.get(key, ()), reference)
+        return outputs
 
     @property
     def input_references(self) -> tuple[TensorReference, ...]:
@@ -148,11 +156,11 @@ class ActionSet:
         widths: Mapping[str, int] | None = None,
         skips: Any = (),
     ) -> ActionSet:
-        """Actions in canonical order, so that equal actions compare and hash equal."""
+        """Actions in canonical order, each once, so that equal ones compare and hash equal."""
         return cls(
-            removed=tuple(sorted(removed)),
+            removed=tuple(sorted({str(name) for name in removed})),
             widths=tuple(sorted((str(name), int(width)) for name, width in (widths or {}).items())),
-            skips=tuple(sorted((str(source), str(target)) for source, target in skips)),
+            skips=tuple(sorted({(str(source), str(target)) for source, target in skips})),
         )
 
     @property

@@ -30,7 +30,8 @@ class UnknownNameError(UserError):
         add_in: The folder in which a new one is added.
 
     Example:
-        >>> raise UnknownNameError("teacher", "resnet81", ["resnet18", "vgg16"], "esnac_tf/teachers/")
+        >>> known = ["resnet18", "vgg16"]
+        >>> raise UnknownNameError("teacher", "resnet81", known, "esnac_tf/teachers/")
         Traceback (most recent call last):
             ...
         esnac_tf.errors.UnknownNameError: Unknown teacher 'resnet81'. Did you mean 'resnet18'?

@@ -94,12 +94,14 @@ class StudentBuilder:
                 continue
             if layer.name not in self._weights:
                 _copy_weights(self._templates[layer.name], layer)
+                _finalize(layer)
                 continue
             config = self._graph.architecture.layers[layer.name]
             sources = _AxisSources(config, inherited[layer.name], ranks)
             for weight in layer.weights:
                 teacher_weight = self._weights[layer.name][weight_name(weight)]
                 weight.assign(sources.gather(weight_name(weight), teacher_weight))
+            _finalize(layer)
         return student
 
     def _kept_slots(self, actions: ActionSet) -> npt.NDArray[np.bool_]:
@@ -305,3 +307,11 @@ def _copy_weights(teacher: Any, student: Any) -> None:
     """All weights as they are: the layer is kept as it is."""
     for source, target in zip(teacher.weights, student.weights, strict=True):
         target.assign(source)
+
+
+def _finalize(layer: Any) -> None:
+    """Lets Normalization layers take over their new weights, those in nested models too."""
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()
+    for part in getattr(layer, "layers", ()):
+        _finalize(part)

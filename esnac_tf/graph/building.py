@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -62,9 +64,32 @@ def build(
 
 
 def fresh_layer(layer: LayerConfig, template: Any) -> Any:
-    """A new layer or op of the template's class, or of Keras's own where there is none."""
+    """A new layer or op of the template's class, or of Keras's own where there is none.
+
+    Custom classes and functions inside the template are known to the new layer, too.
+    """
     cls = getattr(keras.layers, layer.class_name) if template is None else type(template)
-    return cls.from_config(dict(layer.config))
+    config = copy.deepcopy(dict(layer.config))
+    if isinstance(template, keras.layers.Lambda):  # from_config revives no Python code
+        return cls(**{**config, "function": template.function})
+    with keras.saving.CustomObjectScope(dict(_custom_objects(template, set()))):
+        return cls.from_config(config)
+
+
+def _custom_objects(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Names and objects of the classes and functions that are inside a layer."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, FunctionType):
+        yield value.__name__, value
+    elif isinstance(value, keras.layers.Layer):
+        yield type(value).__name__, type(value)
+        for part in vars(value).values():
+            yield from _custom_objects(part, seen)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _custom_objects(part, seen)
 
 
 def _revive(value: Any, tensors: Mapping[TensorReference, Any]) -> Any:

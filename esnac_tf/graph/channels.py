@@ -22,7 +22,14 @@ import numpy.typing as npt
 from esnac_tf.architecture import Architecture, LayerCall, LayerConfig, TensorReference
 from esnac_tf.graph.bundles import partition_into_bundles
 from esnac_tf.layers import handler_of
-from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, Labels, unlabelled
+from esnac_tf.layers.channels import (
+    PINNED,
+    ChannelTensor,
+    ChannelTrace,
+    Labels,
+    channel_axes,
+    unlabelled,
+)
 
 IntArray = npt.NDArray[np.int64]
 
@@ -121,7 +128,7 @@ def propagate(
     for call in architecture.calls:
         layer = architecture.layer_of(call)
         inputs = [tensors[reference] for reference in call.inputs]
-        outputs = outputs_of(architecture, call)
+        outputs = architecture.outputs_of(call)
         shapes = [tuple(architecture.shapes[reference][1:]) for reference in outputs]
         if inputs and len(outputs) == 1 and _is_plain(layer, call):
             given = [handler_of(layer).propagate(layer, inputs, shapes[0], trace)]
@@ -130,22 +137,18 @@ def propagate(
                 trace.pin(tensor.labels)
             given = [unlabelled(shape) for shape in shapes]
         for reference, shape, labels in zip(outputs, shapes, given, strict=True):
+            axes = channel_axes(labels)
             if teacher_labels is not None:
-                like = teacher_labels.get(reference, labels)
-                pairs = zip(shape, like.shape, labels.shape, strict=True)
-                shape = tuple(now if then > 1 else length for length, then, now in pairs)
-            tensors[reference] = ChannelTensor(shape, labels)
+                if reference in teacher_labels:
+                    axes = channel_axes(teacher_labels[reference])
+                else:  # a sum that was added
+                    axes = inputs[0].channel_axes
+                shape = tuple(
+                    labels.shape[axis] if axis in axes else length
+                    for axis, length in enumerate(shape)
+                )
+            tensors[reference] = ChannelTensor(shape, labels, axes)
     return tensors
-
-
-def outputs_of(architecture: Architecture, call: LayerCall) -> list[TensorReference]:
-    """The tensors that a call gives."""
-    outputs: list[TensorReference] = []
-    while True:
-        reference = TensorReference(call.layer, call.call, len(outputs))
-        if reference not in architecture.shapes:
-            return outputs
-        outputs.append(reference)
 
 
 def _is_plain(layer: LayerConfig, call: LayerCall) -> bool:
@@ -208,7 +211,7 @@ def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> Ch
     links = [(family[:-1], family[1:]) for family in families if len(family)]
     group_of_slot = _components(num_slots, links)
 
-    groups = []
+    groups: list[ChannelGroup] = []
     order: dict[int, int] = {}
     for layer, slots in created.items():
         number = int(group_of_slot[slots[0]])

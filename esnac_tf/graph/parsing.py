@@ -30,8 +30,7 @@ def functional_model(model: keras.Model) -> keras.Model:
                 f"The Sequential model {model.name!r} is not built, so its shapes are unknown.\n"
                 "Give it a keras.Input as its first layer, or call model.build(input_shape)."
             )
-        functional = keras.Model(_single(model.inputs), _single(model.outputs), name=model.name)
-        return functional
+        return keras.Model(_single(model.inputs), _single(model.outputs), name=model.name)
     if not isinstance(model, keras.Model):
         raise UserError(
             f"Expected a keras.Model as the teacher, received {type(model).__name__}.\n"
@@ -48,6 +47,15 @@ def functional_model(model: keras.Model) -> keras.Model:
             "Give a functional or Sequential model, for instance keras.Model(inputs, outputs)."
         )
     return model
+
+
+def is_functional(model: keras.Model) -> bool:
+    """Whether a model has a graph that can be read."""
+    try:
+        functional_model(model)
+    except UserError:
+        return False
+    return True
 
 
 def parse(model: keras.Model) -> Architecture:
@@ -92,7 +100,8 @@ def parse(model: keras.Model) -> Architecture:
     outputs = _read_structure(config["output_layers"])
     if isinstance(inputs, list) and len(inputs) == 1:
         inputs = inputs[0]  # keras.Model([x], y) and keras.Model(x, y) take the same tensor
-    for reference, tensor in zip(references(outputs), model.outputs, strict=True):
+    # Flattened as Keras does it, which sorts the keys of a dict.
+    for reference, tensor in zip(keras.tree.flatten(outputs), model.outputs, strict=True):
         shapes[reference] = tuple(tensor.shape)
     ordered = _topological(calls, list(references(outputs)))
     return Architecture(model.name, layers, ordered, inputs, outputs, shapes)

@@ -22,7 +22,7 @@ class Node:
         kind: One of `esnac_tf.layers.handler.KINDS`.
         attributes: (kernel size, stride, padding, groups).
         inputs: The tensors that it takes.
-        output: The tensor that it gives.
+        output: The tensor that it gives; of several, the first that is used.
         input_shape: Shape of its input, batch axis first; of the first one if there are several.
         output_shape: Shape of its output, batch axis first.
         predecessors: Positions in the sequence of the nodes whose outputs it takes, sorted.
@@ -65,13 +65,12 @@ def layer_sequence(architecture: Architecture) -> tuple[Node, ...]:
             *(producers[reference] for reference in first.inputs)
         )
         if not first.inputs or handler.is_preprocessing or is_plain_sum(architecture, first):
-            producers[last.output] = incoming
+            (output,) = architecture.outputs_of(last)
+            producers[output] = incoming
             continue
         nodes.append(_node(architecture, chain, tuple(sorted(incoming))))
-        index = 0
-        while (output := TensorReference(last.layer, last.call, index)) in architecture.shapes:
+        for output in architecture.outputs_of(last):
             producers[output] = frozenset([len(nodes) - 1])
-            index += 1
     return tuple(nodes)
 
 
@@ -105,9 +104,10 @@ def _chains(
         else:
             chain = [call]
             chains.append(chain)
-        alone = len(consumers.get(call.output, ())) == 1 and call.output not in outputs
-        if handler.moves_elements and alone:
-            chain_of[call.output] = chain
+        if handler.moves_elements:
+            (output,) = architecture.outputs_of(call)
+            if len(consumers.get(output, ())) == 1 and output not in outputs:
+                chain_of[output] = chain
     return chains
 
 
@@ -118,14 +118,15 @@ def _node(
     handler: LayerHandler = handler_of(architecture.layer_of(first))
     layer = architecture.layer_of(first)
     input_shape = architecture.shapes[first.inputs[0]]
-    output_shape = architecture.shapes[last.output]
+    output = architecture.outputs_of(last)[0]
+    output_shape = architecture.shapes[output]
     shared = any(call.layer == first.layer and call != first for call in architecture.calls)
     return Node(
         name=first.layer if first.call == 0 else f"{first.layer}#{first.call}",
         kind=handler.kind,
         attributes=handler.attributes(layer),
         inputs=first.inputs,
-        output=last.output,
+        output=output,
         input_shape=input_shape,
         output_shape=output_shape,
         predecessors=predecessors,
@@ -133,8 +134,9 @@ def _node(
             handler.is_known
             and len(first.inputs) == 1
             and input_shape == output_shape
+            and None not in input_shape[1:]
             and not shared
-            and last.output not in architecture.output_references
+            and output not in architecture.output_references
         ),
         calls=tuple(chain),
     )

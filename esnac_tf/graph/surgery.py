@@ -21,7 +21,7 @@ from esnac_tf.architecture import (
     map_references,
 )
 from esnac_tf.errors import InfeasibleStudentError, UserError
-from esnac_tf.graph.channels import ChannelGraph, outputs_of, propagate
+from esnac_tf.graph.channels import ChannelGraph, propagate
 from esnac_tf.graph.sequence import is_plain_sum
 from esnac_tf.graph.teacher import TeacherGraph
 from esnac_tf.layers import handler_of
@@ -123,7 +123,8 @@ def rewire(graph: TeacherGraph, actions: ActionSet) -> Architecture:
             operands = list(dict.fromkeys(new_call.inputs))
             if len(operands) < len(set(call.inputs)):
                 if len(operands) == 1:
-                    stands_for[call.output] = operands[0]
+                    (output,) = teacher.outputs_of(call)
+                    stands_for[output] = operands[0]
                     continue
                 new_call = dataclasses.replace(new_call, args=(operands,), kwargs={})
         added = [resolve(output) for output in sources.get((call.layer, call.call), ())]
@@ -167,7 +168,7 @@ def resize(
     """
     shapes: dict[TensorReference, Shape] = {}
     for call in architecture.calls:
-        for reference in outputs_of(architecture, call):
+        for reference in architecture.outputs_of(call):
             shape = architecture.shapes[reference]
             labels = channels.labels.get(reference)
             if labels is None:  # a sum that `rewire` added
@@ -187,7 +188,8 @@ def resize(
         layer = architecture.layers[call.layer]
         if call.call == 0 and call.inputs:
             inputs = [tensors[reference] for reference in call.inputs]
-            layers[call.layer] = handler_of(layer).resize(layer, inputs, tensors[call.output])
+            output = tensors[architecture.outputs_of(call)[0]]
+            layers[call.layer] = handler_of(layer).resize(layer, inputs, output)
         created = channels.created.get(call.layer)
         inherited[call.layer] = LayerChannels(
             channels.consumed.get(call.layer),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from esnac_tf.architecture import CHANNEL_GROUPS, Architecture
 from esnac_tf.errors import UserError
@@ -146,11 +147,13 @@ def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
 def skip_pairs(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
     """All pairs i < j of nodes where the output of i has the shape of the input of j.
 
-    Pairs that are connected already are among them, as the paper counts them.
+    Pairs that are connected already are among them, as the paper counts them. Shapes that are
+    not wholly known are taken for different.
     """
     by_input_shape: dict[tuple[int | None, ...], list[int]] = {}
     for index, node in enumerate(nodes):
-        by_input_shape.setdefault(node.input_shape, []).append(index)
+        if None not in node.input_shape[1:]:
+            by_input_shape.setdefault(node.input_shape, []).append(index)
     for source, node in enumerate(nodes):
         for target in by_input_shape.get(node.output_shape, ()):
             if source < target:
@@ -216,7 +219,7 @@ def _width_groups(channels: ChannelGraph, channel_groups: str) -> tuple[WidthGro
     )
 
 
-def node_widths(graph: TeacherGraph) -> tuple[np.ndarray, np.ndarray]:
+def node_widths(graph: TeacherGraph) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(input, output) widths of every node of the teacher, 0 where not known: [T] each."""
     return (
         np.array([node.input_shape[-1] or 0 for node in graph.nodes]),

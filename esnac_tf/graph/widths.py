@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from esnac_tf.graph.cost import layer_parameters
 from esnac_tf.graph.parsing import functional_model
 from esnac_tf.graph.teacher import TeacherGraph, channel_patterns, node_widths
 from esnac_tf.layers import handler_of
-from esnac_tf.layers.handler import expand_axes, is_parameter, weight_name
+from esnac_tf.layers.handler import expand_axes, weight_name
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -46,6 +45,11 @@ class WidthTable:
                     for class_, (_, channels) in enumerate(pattern):
                         self._per_bundle[side, row, column[group, class_]] = channels
 
+    def varies(self, node: int) -> tuple[bool, bool]:
+        """Whether the input width and the output width of a node can change."""
+        given, made = self._per_bundle[:, node]
+        return bool(given.any()), bool(made.any())
+
     def node_widths(self, widths: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
         """(input, output) widths of all nodes: [M, T] each, from group widths [M, G]."""
         kept = np.zeros((len(widths), len(self._classes)))
@@ -74,6 +78,8 @@ class ParameterTable:
 
     def __init__(self, graph: TeacherGraph, model: keras.Model) -> None:
         self._widths = WidthTable(graph)
+        full = np.array([group.width for group in graph.width_groups], np.int64)
+        self._teacher_given, self._teacher_made = self._widths.node_widths(full[None])
         layers = {layer.name: layer for layer in functional_model(model).operations}
         counted: set[str] = set()
         self._constant = 0
@@ -86,11 +92,8 @@ class ParameterTable:
                     self._add(graph, index, call.layer, layers[call.layer])
         for name, layer in layers.items():
             if name not in counted:  # preprocessing and sums: always kept
-                config = graph.architecture.layers[name]
-                weights = getattr(layer, "weights", ())
-                self._constant += sum(
-                    int(np.prod(weight.shape)) for weight in weights if is_parameter(config, weight)
-                )
+                weights = layer_parameters(layer, graph.architecture.layers[name])
+                self._constant += sum(int(np.prod(weight.shape)) for weight in weights)
 
     def count(
         self, removed: npt.NDArray[np.bool_], widths: npt.NDArray[np.int64]
@@ -109,22 +112,17 @@ class ParameterTable:
 
     def _add(self, graph: TeacherGraph, node: int, name: str, layer: keras.layers.Layer) -> None:
         config = graph.architecture.layers[name]
-        weights: Mapping[str, tuple[int, ...]] = {
-            weight_name(weight): tuple(weight.shape)
-            for weight in getattr(layer, "weights", ())
-            if is_parameter(config, weight)
-        }
         known = handler_of(config).weight_axes
-        teacher_given = graph.nodes[node].input_shape[-1] or 1
-        for weight, shape in weights.items():
-            axes = expand_axes(known.get(weight, (...,)), len(shape))
+        input_varies, output_varies = self._widths.varies(node)
+        for weight in layer_parameters(layer, config):
+            axes = expand_axes(known.get(weight_name(weight), (...,)), len(weight.shape))
             fixed, has_input, has_output = 1.0, False, False
-            for role, length in zip(axes, shape, strict=True):
-                if role in ("in", "in_repeated") and length > 1:
+            for role, length in zip(axes, weight.shape, strict=True):
+                fixed *= length
+                if role in ("in", "in_repeated") and length > 1 and input_varies:
                     has_input = True
-                    fixed *= length / teacher_given
-                elif role == "out":
+                    fixed /= self._teacher_given[0, node]
+                elif role == "out" and output_varies:
                     has_output = True
-                else:
-                    fixed *= length
+                    fixed /= self._teacher_made[0, node]
             self._terms.append((node, fixed, has_input, has_output))

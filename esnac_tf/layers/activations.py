@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
 from esnac_tf.layers.core import PassThrough
-
-# Activation functions that look at all channels at once: none of these may go.
-_ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
+from esnac_tf.layers.handler import compares_channels
 
 
 class Activation(PassThrough):
     """An activation without weights.
 
-    Softmax and its kin compare channels with one another, so they pin them.
+    Softmax and its kin compare channels with one another, so they pin them; functions that
+    are not Keras's own may, so they do too.
     """
 
     class_names = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
@@ -46,7 +45,6 @@ class Activation(PassThrough):
         trace: ChannelTrace,
     ) -> Labels:
         """The input's labels; pinned where the function compares channels."""
-        function = layer.config.get("activation")
-        if layer.class_name == "Softmax" or function in _ACROSS_CHANNELS:
+        if layer.class_name == "Softmax" or compares_channels(layer.config.get("activation")):
             trace.pin(inputs[0].labels)
         return inputs[0].labels

@@ -31,10 +31,13 @@ class ChannelTensor:
     Attributes:
         shape: Its shape without the batch axis; None where an axis is not known.
         labels: Its channel labels, one axis for each of `shape`.
+        channel_axes: The axes along which channels lie. A student's tensor that has one
+            channel left does not show them, so they are told: those of the teacher.
     """
 
     shape: tuple[int | None, ...]
     labels: Labels
+    channel_axes: tuple[int, ...] = ()
 
     def along(self, axis: int) -> Labels | None:
         """The labels along one axis, or None where channels do not lie along this axis alone.
@@ -46,6 +49,8 @@ class ChannelTensor:
         """
         length = self.shape[axis]
         if length is None or self.labels.size != length or self.labels.shape[axis] != length:
+            return None
+        if self.channel_axes not in ((), (axis % len(self.shape),)):
             return None
         return self.labels.reshape(-1)
 
@@ -110,6 +115,16 @@ def compress(labels: Labels) -> Labels:
     return labels
 
 
+def channel_axes(labels: Labels) -> tuple[int, ...]:
+    """The axes along which labels lie.
+
+    Example:
+        >>> channel_axes(np.zeros((1, 1, 3)))
+        (2,)
+    """
+    return tuple(axis for axis, length in enumerate(labels.shape) if length > 1)
+
+
 def combine(tensors: list[ChannelTensor], trace: ChannelTrace) -> Labels:
     """Labels of an elementwise combination (sum, product, ...), with NumPy broadcasting.
 
@@ -117,14 +132,8 @@ def combine(tensors: list[ChannelTensor], trace: ChannelTrace) -> Labels:
     ties nothing there.
     """
     rank = max(len(tensor.shape) for tensor in tensors)
-    padded = [
-        ChannelTensor(
-            (1,) * (rank - len(tensor.shape)) + tensor.shape,
-            tensor.labels.reshape((1,) * (rank - len(tensor.shape)) + tensor.labels.shape),
-        )
-        for tensor in tensors
-    ]
-    base = max(padded, key=lambda tensor: tensor.labels.size)
+    padded = [_pad(tensor, rank - len(tensor.shape)) for tensor in tensors]
+    base = max(padded, key=lambda tensor: (len(tensor.channel_axes), tensor.labels.size))
     labelled_axes = [axis for axis in range(rank) if base.labels.shape[axis] > 1]
     for tensor in padded:
         if tensor is base:
@@ -143,3 +152,12 @@ def combine(tensors: list[ChannelTensor], trace: ChannelTrace) -> Labels:
         elif any(tensor.shape[axis] == base.shape[axis] for axis in labelled_axes):
             trace.pin(base.labels)
     return base.labels
+
+
+def _pad(tensor: ChannelTensor, count: int) -> ChannelTensor:
+    """The tensor with `count` axes of length 1 in front."""
+    return ChannelTensor(
+        (1,) * count + tensor.shape,
+        tensor.labels.reshape((1,) * count + tensor.labels.shape),
+        tuple(axis + count for axis in tensor.channel_axes),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,7 +16,14 @@ from esnac_tf.layers.channels import (
     place,
     unlabelled,
 )
-from esnac_tf.layers.handler import LayerHandler, channel_axis, elements
+from esnac_tf.layers.handler import (
+    LayerHandler,
+    channel_axis,
+    compares_channels,
+    consume,
+    create,
+    elements,
+)
 
 
 def _attributes(layer: LayerConfig) -> tuple[float, float, float, float]:
@@ -36,7 +44,7 @@ class Convolution(LayerHandler):
     convolution written as a grouped one) the groups shrink with the channels.
     """
 
-    class_names = ("Conv1D", "Conv2D", "Conv3D")
+    class_names: ClassVar[tuple[str, ...]] = ("Conv1D", "Conv2D", "Conv3D")
     kind = "convolution"
     weight_axes = {"kernel": (..., "in", "out"), "bias": ("out",)}
 
@@ -49,17 +57,13 @@ class Convolution(LayerHandler):
     ) -> Labels:
         """Consumes the input's channels and creates `filters` new ones."""
         axis = channel_axis(layer, len(output_shape))
-        channels = inputs[0].along(axis)
         filters, groups = layer.config["filters"], layer.config.get("groups", 1)
-        if channels is None:
-            trace.pin(inputs[0].labels)
-            if groups > 1:
-                trace.pin(trace.source(layer.name, filters))
-        else:
-            trace.consume(layer.name, channels)
-        created = trace.source(layer.name, filters)
-        if groups > 1 and channels is not None:
-            if groups == filters and len(channels) == len(created):
+        channels = consume(layer, inputs[0], axis, trace)
+        created = create(layer, filters, trace)
+        if groups > 1:
+            if channels is None:
+                trace.pin(created)
+            elif groups == filters and len(channels) == len(created):
                 trace.tie(channels, created)
             else:
                 trace.balance(channels.reshape(groups, -1))
@@ -106,12 +110,8 @@ class TransposedConvolution(LayerHandler):
     ) -> Labels:
         """Consumes the input's channels and creates `filters` new ones."""
         axis = channel_axis(layer, len(output_shape))
-        channels = inputs[0].along(axis)
-        if channels is None:
-            trace.pin(inputs[0].labels)
-        else:
-            trace.consume(layer.name, channels)
-        return place(trace.source(layer.name, layer.config["filters"]), len(output_shape), axis)
+        consume(layer, inputs[0], axis, trace)
+        return place(create(layer, layer.config["filters"], trace), len(output_shape), axis)
 
     def resize(
         self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
@@ -147,11 +147,11 @@ class DepthwiseConvolution(LayerHandler):
     ) -> Labels:
         """Repeats each channel of the input `depth_multiplier` times."""
         axis = channel_axis(layer, len(output_shape))
-        channels = inputs[0].along(axis)
+        channels = consume(layer, inputs[0], axis, trace)
         if channels is None:
-            trace.pin(inputs[0].labels)
             return unlabelled(output_shape)
-        trace.consume(layer.name, channels)
+        if compares_channels(layer.config["activation"]):
+            trace.pin(channels)
         given = np.repeat(channels, layer.config["depth_multiplier"])
         return place(given, len(output_shape), axis)
 

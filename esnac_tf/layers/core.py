@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from esnac_tf.architecture import LayerConfig, Shape
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, place
-from esnac_tf.layers.handler import LayerHandler, elements
+from esnac_tf.layers.handler import LayerHandler, consume, create, elements
 
 
 class Dense(LayerHandler):
@@ -25,12 +26,8 @@ class Dense(LayerHandler):
     ) -> Labels:
         """Consumes the input's channels and creates `units` new ones."""
         axis = len(output_shape) - 1
-        channels = inputs[0].along(axis)
-        if channels is None:
-            trace.pin(inputs[0].labels)
-        else:
-            trace.consume(layer.name, channels)
-        return place(trace.source(layer.name, layer.config["units"]), len(output_shape), axis)
+        consume(layer, inputs[0], len(inputs[0].shape) - 1, trace)
+        return place(create(layer, layer.config["units"], trace), len(output_shape), axis)
 
     def resize(
         self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
@@ -48,7 +45,7 @@ class Dense(LayerHandler):
 class PassThrough(LayerHandler):
     """Layers that treat each element alone and have no weights."""
 
-    class_names = ("Identity",)
+    class_names: ClassVar[tuple[str, ...]] = ("Identity",)
 
     def propagate(
         self,

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from esnac_tf.architecture import LayerConfig, Shape
-from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, unlabelled
+from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, Labels, unlabelled
 
 # Kinds of layers as the encoding tells them apart, one number each.
 KINDS = (
@@ -23,6 +25,9 @@ KINDS = (
     "reshaping",
     "other",
 )
+
+# Activation functions that look at all channels at once.
+_ACROSS_CHANNELS = ("glu", "log_softmax", "softmax", "sparsemax")
 
 WeightAxes = tuple[str | EllipsisType | None, ...]
 
@@ -99,6 +104,46 @@ class LayerHandler:
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups) for the encoding; padding 1 for "same"."""
         return (0.0, 0.0, 0.0, 0.0)
+
+
+def consume(
+    layer: LayerConfig, tensor: ChannelTensor, axis: int, trace: ChannelTrace
+) -> Labels | None:
+    """Tells that a layer has a weight for each channel of its input along an axis.
+
+    Returns:
+        The channels; None, and all of them pinned, where they can't be told apart.
+    """
+    channels, length = tensor.along(axis), tensor.shape[axis]
+    if channels is not None:
+        trace.consume(layer.name, channels)
+    else:
+        trace.pin(tensor.labels)
+        if length is not None:
+            trace.consume(layer.name, np.full(length, PINNED))
+    return channels
+
+
+def create(layer: LayerConfig, count: int, trace: ChannelTrace) -> Labels:
+    """The channels that a layer creates: pinned where its activation compares them."""
+    channels = trace.source(layer.name, count)
+    if compares_channels(layer.config.get("activation")):
+        trace.pin(channels)
+    return channels
+
+
+def compares_channels(activation: Any) -> bool:
+    """Whether an activation function may look at all channels at once, as softmax does.
+
+    One that is not Keras's own may.
+
+    Example:
+        >>> [compares_channels(name) for name in (None, "relu", "softmax")]
+        [False, False, True]
+    """
+    if activation is None:
+        return False
+    return not isinstance(activation, str) or activation in _ACROSS_CHANNELS
 
 
 def expand_axes(axes: WeightAxes, rank: int) -> tuple[str | None, ...]:

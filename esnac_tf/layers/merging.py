@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,8 +22,21 @@ from esnac_tf.layers.handler import LayerHandler
 class Elementwise(LayerHandler):
     """Product, mean, maximum, ... of tensors: channels that meet stay together."""
 
-    class_names = ("Average", "Maximum", "Minimum", "Multiply", "Subtract")
-    operation_names = ("Divide", "Maximum", "Minimum", "Multiply", "Subtract", "TrueDivide")
+    class_names: ClassVar[tuple[str, ...]] = (
+        "Average",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "Subtract",
+    )
+    operation_names: ClassVar[tuple[str, ...]] = (
+        "Divide",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "Subtract",
+        "TrueDivide",
+    )
     kind = "merging"
 
     def propagate(
@@ -76,7 +90,7 @@ class Concatenate(LayerHandler):
             shape = [1] * rank
             shape[axis] = -1
             return np.concatenate(parts).reshape(shape)
-        if any(tensor.labels.shape[axis] > 1 for tensor in inputs):
+        if any(axis in tensor.channel_axes for tensor in inputs):
             return super().propagate(layer, inputs, output_shape, trace)
         for tensor in inputs[1:]:
             if tensor.labels.shape != inputs[0].labels.shape:

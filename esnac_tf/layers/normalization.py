@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
-from esnac_tf.layers.handler import LayerHandler
+from esnac_tf.layers.handler import LayerHandler, consume
 
 
 class BatchNormalization(LayerHandler):
@@ -33,9 +33,5 @@ class BatchNormalization(LayerHandler):
         axis = layer.config["axis"]
         if isinstance(axis, (list, tuple)):
             axis = axis[0]
-        channels = inputs[0].along(axis - 1 if axis > 0 else axis + len(output_shape))
-        if channels is None:
-            trace.pin(inputs[0].labels)
-        else:
-            trace.consume(layer.name, channels)
+        consume(layer, inputs[0], axis - 1 if axis > 0 else axis + len(output_shape), trace)
         return inputs[0].labels

@@ -41,7 +41,7 @@ class SearchSpace:
         >>> candidates.removed.shape, candidates.widths.shape
         ((1000, 3), (1000, 1))
         >>> space.to_actions(candidates)[0].widths
-        (('8', 2),)
+        (('8', 7),)
     """
 
     def __init__(self, graph: TeacherGraph) -> None:

@@ -60,7 +60,7 @@ class StrategyContext:
     seed: int = 0
     acquisition: str = "expected_improvement"
     num_candidates: int = 1000
-    surrogate: SurrogateConfig = SurrogateConfig()
+    surrogate: SurrogateConfig = dataclasses.field(default_factory=SurrogateConfig)
 
 
 def names() -> list[str]:

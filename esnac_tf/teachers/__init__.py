@@ -54,7 +54,7 @@ def parse_name(text: str) -> tuple[str, dict[str, int]]:
             }
         else:
             raise ValueError("neither a name nor a call")
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise _unreadable(text) from None
     if name not in _families():
         raise UnknownNameError("teacher", name, names(), "esnac_tf/teachers/")
@@ -109,7 +109,7 @@ def _families() -> dict[str, str]:
     for module_info in pkgutil.iter_modules(__path__):
         if module_info.name in ("blocks", "loading"):
             continue
-        spec = module_info.module_finder.find_spec(module_info.name, None)  # type: ignore[call-arg]
+        spec = module_info.module_finder.find_spec(module_info.name, None)
         source = spec.loader.get_source(module_info.name)  # type: ignore[union-attr]
         for statement in ast.parse(source).body:
             if isinstance(statement, ast.FunctionDef) and not statement.name.startswith("_"):

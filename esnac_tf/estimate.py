@@ -1,0 +1,86 @@
+"""What a search would be and cost, before it starts: the dry run."""
+
+from __future__ import annotations
+
+import time
+
+import keras
+import numpy as np
+
+from esnac_tf.config import SearchConfig
+from esnac_tf.display import count, duration, operations
+from esnac_tf.distillation.training import Batches
+from esnac_tf.graph.cost import count_flops, count_params
+from esnac_tf.graph.teacher import analyse
+from esnac_tf.graph.widths import ParameterTable
+from esnac_tf.search_space.space import SearchSpace
+
+# A training step takes a forward pass and a backward pass of about twice its work.
+_PASSES_OF_A_STEP = 3
+
+
+def describe_search(model: keras.Model, config: SearchConfig, batches: Batches) -> list[str]:
+    """Describes teacher, search space and cost of a search.
+
+    The cost counts multiply-adds: the teacher's forward pass, and three times the forward pass
+    of students that have as large a share of the teacher's work as the median random student
+    has of its parameters. The time assumes the rate of the teacher's forward pass, measured
+    here on one batch; it leaves out the surrogate, and what building and compiling takes.
+
+    Args:
+        model: The teacher.
+        config: The settings.
+        batches: The training data.
+
+    Returns:
+        Lines to print.
+    """
+    graph = analyse(model, config.channel_groups)
+    space = SearchSpace(graph)
+    num_params, flops = count_params(model), count_flops(model)
+    num_edges = sum(len(node.predecessors) for node in graph.nodes)
+    sample = space.sample(1000, np.random.default_rng(config.seed))
+    sizes = ParameterTable(graph, model).count(sample.removed, sample.widths)
+    low, median, high = np.percentile(1 - sizes / num_params, [10, 50, 90])
+    groups = ", ".join(f"{group.name}: {group.width}" for group in graph.width_groups)
+    lines = [
+        f"Teacher {model.name}: {len(graph.nodes)} layers, {num_edges} edges, "
+        f"{count(num_params)} parameters, {operations(flops)}FLOPs.",
+        f"Removable layers: {len(graph.removals)}. "
+        f"Possible skip connections: {len(graph.skip_pairs)}.",
+        f"Channel groups and widths: {groups or 'none'}.",
+        f"Search space: at most 10^{space.log10_size:.0f} students. Random students have "
+        f"{1 - median:.1%} of the teacher's parameters (80 % of them {1 - high:.1%} to "
+        f"{1 - low:.1%}).",
+    ]
+    x, _ = next(iter(batches.epoch(0)))
+    examples = int(x.shape[0])
+    num_batches = getattr(batches, "num_batches", None)
+    if not num_batches:
+        return [*lines, "Cost: not known, as the number of batches is not."]
+    student = (1 - median) * flops * _PASSES_OF_A_STEP
+    per_epoch = num_batches * examples
+    search = config.num_steps * config.search_epochs * per_epoch
+    search_work = search * (config.num_kernels * student + flops)
+    teacher_passes = 0 if config.full_loss == "cross_entropy" else flops
+    full_work = config.full_epochs * per_epoch * (config.num_best * student + teacher_passes)
+    secs_per_operation = _forward_secs(model, x) / (examples * flops)
+    return [
+        *lines,
+        f"Search: {config.num_steps * config.num_kernels} students, "
+        f"{search_work:.1e} multiply-adds, about "
+        f"{duration(search_work * secs_per_operation)} on this machine.",
+        f"Full training: {config.num_best} students, {full_work:.1e} multiply-adds, about "
+        f"{duration(full_work * secs_per_operation)} on this machine.",
+    ]
+
+
+def _forward_secs(model: keras.Model, x: np.ndarray) -> float:
+    """Seconds of a forward pass of a batch: the best of three after one that compiles."""
+    model.predict_on_batch(x)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        model.predict_on_batch(x)
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,126 @@
+"""Teachers by name: built, trained where they have no weights, and kept for the next search."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from esnac_tf import exporters, teachers
+from esnac_tf.datasets import Splits
+from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+from esnac_tf.display import Display
+from esnac_tf.distillation import TrainingConfig, get_strategy, losses, train
+from esnac_tf.errors import UserError
+from esnac_tf.teachers.loading import load
+from esnac_tf.training_progress import training_progress
+
+
+def trained_teacher(
+    name: str,
+    splits: Splits,
+    training: TrainingConfig,
+    *,
+    batch_size: int,
+    distribute: str,
+    seed: int,
+    cache_dir: str | os.PathLike[str],
+    display: Display,
+) -> keras.Model:
+    """A named teacher, trained on the training part of a data set.
+
+    It is trained once: the file in the cache is named by all that the weights depend on.
+
+    Args:
+        name: The teacher's name, with arguments if any, such as "resnet18(width=16)".
+        splits: The data.
+        training: How to train.
+        batch_size: Examples in a batch.
+        distribute: As in `esnac_tf.config.SearchConfig`.
+        seed: Seed of weights and shuffling.
+        cache_dir: Where trained teachers are kept.
+        display: Where progress is shown.
+
+    Returns:
+        The teacher with the weights of its best epoch.
+
+    Raises:
+        UserError: The teacher does not fit the data, its training failed, or the cache can't
+            be written.
+    """
+    path = pathlib.Path(cache_dir) / f"{_file_stem(name, splits, training, batch_size, seed)}.keras"
+    if path.is_file():
+        display.message(f"Teacher {name} is taken from {path}.")
+        return load(path)
+    strategy = get_strategy(distribute)
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        model = teachers.build(
+            name, splits.x_train.shape[1:], splits.num_classes, splits.normalization
+        )
+    batches = TrainingBatches(
+        splits.x_train,
+        splits.y_train,
+        batch_size,
+        augmentation=splits.augmentation,
+        fill=splits.normalization.mean,
+        seed=seed,
+    )
+    validation = evaluation_batches(splits.x_validation, splits.y_validation, batch_size)
+    display.message(
+        f"Training teacher {name} for {training.epochs} epochs on {len(splits.x_train):,} examples."
+    )
+    with training_progress(display, "Teacher", training.epochs, batches) as (on_epoch, on_batch):
+        [outcome] = train(
+            [model],
+            batches,
+            validation,
+            training,
+            loss=losses.get("cross_entropy"),
+            strategy=strategy,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+            seed=seed,
+        )
+    if outcome.failure is not None:
+        raise UserError(
+            f"The training of teacher {name!r} failed: {outcome.failure}.\n"
+            "Lower --teacher_learning_rate, or give --teacher_weights."
+        )
+    exporters.get("keras").export(model, path.with_suffix(""))
+    display.message(f"Teacher {name} is kept in {path}.")
+    return model
+
+
+def default_cache_dir() -> pathlib.Path:
+    """Where trained teachers are kept: $ESNAC_TF_CACHE, else ~/.cache/esnac_tf."""
+    chosen = os.environ.get("ESNAC_TF_CACHE")
+    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "esnac_tf"
+
+
+def _file_stem(
+    name: str, splits: Splits, training: TrainingConfig, batch_size: int, seed: int
+) -> str:
+    """A file name that changes with all that the weights depend on."""
+    settings: Mapping[str, Any] = {
+        "teacher": name,
+        "training": repr(training),
+        "batch_size": batch_size,
+        "seed": seed,
+        "shape": splits.x_train.shape,
+        "data": hashlib.sha256(
+            splits.x_train[:: max(1, len(splits.x_train) // 64)].tobytes()
+            + splits.y_train.tobytes()
+        ).hexdigest(),
+        "tensorflow": tf.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    readable = "".join(character if character.isalnum() else "_" for character in name)
+    data = pathlib.Path(splits.name).stem
+    return f"{readable.strip('_')}_{data}_{digest}"
