@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from esnac_tf import exporters, objectives, strategies
@@ -190,22 +189,21 @@ class _Best:
         )
         kept, dropped = ranked[: self._size], ranked[self._size :]
         for trial in kept:
-            if models.get(trial.number) is not None:
-                exporters.get("keras").export(models[trial.number], self._stem(trial))
+            student = models.get(trial.number)
+            if student is not None:
+                with exporters.replacing(self._path(trial)) as path:
+                    student.save_weights(path)
         for trial in dropped:
-            self._stem(trial).with_suffix(".keras").unlink(missing_ok=True)
+            self._path(trial).unlink(missing_ok=True)
         self.trials = kept
 
-    def weights(self, trial: Trial) -> list[np.ndarray] | None:
-        """The weights of one of the best; None if they are no longer there."""
-        path = self._stem(trial).with_suffix(".keras")
-        if not path.exists():
-            return None
-        weights: list[np.ndarray] = keras.saving.load_model(path, compile=False).get_weights()
-        return weights
+    def restore(self, model: keras.Model, trial: Trial) -> None:
+        """Gives a model the weights of one of the best, if they are still there."""
+        if self._path(trial).exists():
+            model.load_weights(self._path(trial))
 
-    def _stem(self, trial: Trial) -> pathlib.Path:
-        return self._folder / f"trial_{trial.number:05d}"
+    def _path(self, trial: Trial) -> pathlib.Path:
+        return self._folder / f"trial_{trial.number:05d}.weights.h5"
 
 
 class _Search:
@@ -298,9 +296,7 @@ class _Search:
                 for trial in best.trials
             ]
         for model, trial in zip(models, best.trials, strict=True):
-            weights = best.weights(trial)
-            if weights is not None:
-                model.set_weights(weights)
+            best.restore(model, trial)
         accuracies = [float(trial.validation_accuracy or 0.0) for trial in best.trials]
         if config.full_epochs:
             training = config.full_training()

@@ -19,7 +19,9 @@ from esnac_tf.search_space.space import SearchSpace
 _PASSES_OF_A_STEP = 3
 
 
-def describe_search(model: keras.Model, config: SearchConfig, batches: Batches) -> list[str]:
+def describe_search(
+    model: keras.Model, config: SearchConfig, batches: Batches, teacher_epochs: int = 0
+) -> list[str]:
     """Describes teacher, search space and cost of a search.
 
     The cost counts multiply-adds: the teacher's forward pass, and three times the forward pass
@@ -31,6 +33,7 @@ def describe_search(model: keras.Model, config: SearchConfig, batches: Batches) 
         model: The teacher.
         config: The settings.
         batches: The training data.
+        teacher_epochs: Epochs for which the teacher is trained first; 0 if it is trained.
 
     Returns:
         Lines to print.
@@ -65,6 +68,12 @@ def describe_search(model: keras.Model, config: SearchConfig, batches: Batches) 
     teacher_passes = 0 if config.full_loss == "cross_entropy" else flops
     full_work = config.full_epochs * per_epoch * (config.num_best * student + teacher_passes)
     secs_per_operation = _forward_secs(model, x) / (examples * flops)
+    if teacher_epochs:
+        teacher_work = teacher_epochs * per_epoch * flops * _PASSES_OF_A_STEP
+        lines.append(
+            f"Training of the teacher: {teacher_work:.1e} multiply-adds, about "
+            f"{duration(teacher_work * secs_per_operation)} on this machine."
+        )
     return [
         *lines,
         f"Search: {config.num_steps * config.num_kernels} students, "

@@ -251,7 +251,9 @@ def _search(config: SearchConfig, splits: Splits, display: Display) -> None:
     if FLAGS.dry_run:
         from esnac_tf.estimate import describe_search
 
-        for line in describe_search(_untrained_teacher(splits), config, batches):
+        trained = _is_path(FLAGS.teacher) or FLAGS.teacher_weights
+        epochs = 0 if trained else FLAGS.teacher_epochs
+        for line in describe_search(_untrained_teacher(splits), config, batches, epochs):
             display.message(line)
         return
     run_dir = FLAGS.run_dir or _new_run_dir()

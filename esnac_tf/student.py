@@ -85,7 +85,7 @@ class StudentBuilder:
         check_actions(self._graph, actions)
         channels = self._graph.channels
         architecture, inherited = resize(
-            rewire(self._graph, actions), channels, self._kept_slots(actions)
+            rewire(self._graph, actions), channels, self.kept_slots(actions)
         )
         student = build(architecture, self._templates, name)
         ranks = _ranks(channels)
@@ -104,11 +104,17 @@ class StudentBuilder:
             _finalize(layer)
         return student
 
-    def _kept_slots(self, actions: ActionSet) -> npt.NDArray[np.bool_]:
-        """Which slots the actions keep, [slots].
+    def kept_slots(self, actions: ActionSet) -> npt.NDArray[np.bool_]:
+        """Which of the teacher's channels some actions keep.
 
         Channel groups that an action joins have the least of their widths and, as their
         bundles match, keep the same bundles.
+
+        Args:
+            actions: What is done to the teacher.
+
+        Returns:
+            Whether each slot of the teacher's `ChannelGraph` is kept: [slots].
         """
         channels = self._graph.channels
         kept = np.ones(len(channels.group_of_slot), bool)

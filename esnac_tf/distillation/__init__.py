@@ -9,6 +9,7 @@
 | `evaluation.py` | `evaluate_accuracy`, for many models at once |
 | `replica_statistics.py` | BatchNormalization statistics, averaged across replicas |
 | `mixed_precision.py` | float32 models that compute in float16 for a while |
+| `batch_norm_momentum.py` | moving statistics that follow short trainings |
 | `devices.py` | `get_strategy`: the devices by name |
 | `losses/` | one file a loss, found by its name |
 | `training_config.py`, `training_outcome.py` | frozen values, plain Python |

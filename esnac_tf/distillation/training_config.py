@@ -34,6 +34,8 @@ class TrainingConfig:
             epochs; 0 means never.
         mixed_precision: Compute in float16 with loss scaling. The models stay float32
             models. Faster on GPUs with tensor cores; several times slower on CPUs.
+        batch_norm_momentum: The momentum of BatchNormalization at most, in [0, 1], while it
+            trains: high ones keep a student's moving statistics at the teacher's for long.
         jit_compile: Compile forward and backward passes with XLA. A student's first step
             then takes some seconds longer.
 
@@ -53,6 +55,7 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     learning_rate_drop_epochs: int = 0
     mixed_precision: bool = False
+    batch_norm_momentum: float = 0.9
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
@@ -66,6 +69,10 @@ class TrainingConfig:
             raise UserError(f"learning_rate must be above 0, received {self.learning_rate}.")
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum must be in [0, 1), received {self.momentum}.")
+        if not 0 <= self.batch_norm_momentum <= 1:
+            raise UserError(
+                f"batch_norm_momentum must be in [0, 1], received {self.batch_norm_momentum}."
+            )
         if not 0 <= self.weight_decay < math.inf:
             raise UserError(f"weight_decay must be at least 0, received {self.weight_decay}.")
         if self.learning_rate_drop_epochs < 0:

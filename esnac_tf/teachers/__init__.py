@@ -46,12 +46,12 @@ def parse_name(text: str) -> tuple[str, dict[str, int]]:
         if isinstance(expression, ast.Name):
             name, arguments = expression.id, {}
         elif isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name):
-            if expression.args:
-                raise ValueError("an argument without a name")
             name = expression.func.id
             arguments = {
                 str(keyword.arg): ast.literal_eval(keyword.value) for keyword in expression.keywords
             }
+            if expression.args or len(arguments) < len(expression.keywords):
+                raise ValueError("an argument without a name, or twice")
         else:
             raise ValueError("neither a name nor a call")
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
