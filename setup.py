@@ -13,17 +13,18 @@ VERSION = re.search(
 QUICKSTART = ["scikit-learn>=1.5"]
 TENSORBOARD = ["tensorboard>=2.20"]
 LITERT = ["ai-edge-litert>=2.0"]
+# Formatting and types are judged differently by every release of ruff and mypy.
 TEST = [
     *QUICKSTART,
     *TENSORBOARD,
     *LITERT,
     "hypothesis>=6.100",
     "import-linter>=2.0",
-    "mypy>=1.15",
+    "mypy>=2.4,<2.5",
     "pillow>=10",
     "pytest>=8",
     "pytest-xdist>=3.5",
-    "ruff>=0.9",
+    "ruff>=0.17,<0.18",
 ]
 
 setup(
@@ -38,7 +39,9 @@ setup(
     package_data={"esnac_tf": ["py.typed"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
-        "keras>=3.15.1,<3.16",
+        "keras>=3.15.1,<3.16; python_version >= '3.11'",
+        # The newest that Python 3.10 can have.
+        "keras>=3.12.4,<3.13; python_version < '3.11'",
         "tensorflow-probability[tf]>=0.25,<0.26",
         "numpy>=1.26",
         "absl-py>=2.1",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import tempfile
@@ -14,19 +15,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from esnac_tf import exporters, objectives, strategies
 from esnac_tf.architecture import ActionSet
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
-from esnac_tf.display import Display
+from esnac_tf.display import Display, count, percent
 from esnac_tf.distillation import evaluate_accuracy, get_strategy, losses, train
-from esnac_tf.distillation.training import Batches
 from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator
+from esnac_tf.graph.checks import (
+    check_classifier,
+    check_examples,
+    check_searchable,
+    gives_probabilities,
+)
 from esnac_tf.graph.cost import count_flops, count_params
-from esnac_tf.graph.teacher import TeacherGraph, analyse
+from esnac_tf.graph.teacher import analyse
 from esnac_tf.objectives import Measurement
 from esnac_tf.record import RunFolder, ScalarWriter
 from esnac_tf.search_space.space import SearchSpace
@@ -49,7 +55,7 @@ class Student:
         test_accuracy: Measured once, at the very end; None without test data.
         objective: f(x) with this validation accuracy.
         times_smaller: Parameters of the teacher / parameters of the student.
-        exports: Where it is saved, by format, relative to the run folder.
+        exports: Where it is saved, by format, relative to the run folder; empty without one.
     """
 
     model: keras.Model
@@ -108,6 +114,7 @@ def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -
         UserError: The model or the data can't be used, or a setting is out of range.
 
     Example:
+        >>> import numpy as np
         >>> keras.utils.set_random_seed(0)
         >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
         >>> y = (x[:, 0] > 0).astype(int)
@@ -165,10 +172,12 @@ def search_students(
     display = display or Display(quiet=True)
     with tempfile.TemporaryDirectory() as scratch, RunFolder(run_dir or scratch) as run:
         run.check_or_write_config({**config.fixed(), **(run_config or {})})
-        search = _Search(model, train, validation, config, run, display)
+        search = _Search(model, train, validation, test, config, run, display)
         best = search.run_steps()
         students = search.train_fully(best)
-        result = search.finish(students, test)
+        if run_dir:
+            students = search.export(students)
+        result = search.finish(students)
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 
 
@@ -181,26 +190,32 @@ class _Best:
         self.trials: list[Trial] = []
 
     def add(self, evaluated: Sequence[Evaluated]) -> None:
-        """Keeps the models of those that are among the best, and drops those that fell out."""
-        models = {item.trial.number: item.student for item in evaluated}
+        """Keeps the weights of those that are among the best, and drops those that fell out."""
         ranked = sorted(
             [*self.trials, *(item.trial for item in evaluated if item.trial.is_complete)],
             key=lambda trial: -float(trial.objective or 0.0),
         )
         kept, dropped = ranked[: self._size], ranked[self._size :]
-        for trial in kept:
-            student = models.get(trial.number)
-            if student is not None:
-                with exporters.replacing(self._path(trial)) as path:
-                    student.save_weights(path)
+        numbers = {trial.number for trial in kept}
+        self.keep([item for item in evaluated if item.trial.number in numbers])
         for trial in dropped:
             self._path(trial).unlink(missing_ok=True)
         self.trials = kept
 
+    def keep(self, evaluated: Sequence[Evaluated]) -> None:
+        """Writes the weights of students, as far as they are here."""
+        for item in evaluated:
+            if item.student is not None:
+                with exporters.replacing(self._path(item.trial)) as path:
+                    item.student.save_weights(path)
+
+    def lost(self) -> list[Trial]:
+        """Those whose weights are not there, as when more are to be kept than at first."""
+        return [trial for trial in self.trials if not self._path(trial).exists()]
+
     def restore(self, model: keras.Model, trial: Trial) -> None:
-        """Gives a model the weights of one of the best, if they are still there."""
-        if self._path(trial).exists():
-            model.load_weights(self._path(trial))
+        """Gives a model the weights of one of the best."""
+        model.load_weights(self._path(trial))
 
     def _path(self, trial: Trial) -> pathlib.Path:
         return self._folder / f"trial_{trial.number:05d}.weights.h5"
@@ -214,22 +229,33 @@ class _Search:
         model: keras.Model,
         train_data: Any,
         validation_data: Any,
+        test_data: Any,
         config: SearchConfig,
         run: RunFolder,
         display: Display,
     ) -> None:
         self._start_secs = time.perf_counter()
         self._config, self._run, self._display = config, run, display
+        num_classes = check_classifier(model)
         self._name = model.name
         self._graph = analyse(model, config.channel_groups)
-        self._batches = given_training_batches(train_data, config.batch_size, config.seed)
-        self._validation = given_evaluation_batches(validation_data, config.batch_size)
-        _check_model(model, self._graph, self._batches)
+        check_searchable(self._graph)
+        size = config.batch_size
+        self._batches = given_training_batches(train_data, size, config.seed, num_classes)
+        self._validation = given_evaluation_batches(validation_data, size, num_classes)
+        self._test = None
+        if test_data is not None:
+            self._test = given_evaluation_batches(test_data, size, num_classes)
+        first_epoch = self._batches.epoch(0)
+        check_examples(model, first_epoch, "training")
+        check_examples(model, self._validation, "validation")
+        if self._test is not None:
+            check_examples(model, self._test, "test")
         self._distribution = get_strategy(config.distribute)
         self._builder = StudentBuilder(model, self._graph, config.channel_importance)
         with self._distribution.scope():
             self._teacher = self._builder.build(ActionSet())
-        self._from_logits = not _ends_in_softmax(self._graph)
+        self._from_logits = not gives_probabilities(model, next(iter(first_epoch))[0])
         self._objective = objectives.get(config.objective)
         self._measured = self._measure_teacher()
         self._trials = run.trials()
@@ -247,7 +273,6 @@ class _Search:
                 config.surrogate(),
             ),
         )
-        evaluator = self._evaluator()
         best = _Best(run.path / "checkpoints", config.num_best)
         best.add([Evaluated(trial, None) for trial in self._trials])
         if self._trials:
@@ -268,19 +293,30 @@ class _Search:
                     done = {trial.number for trial in finished}
                     missing = {n: actions for n, actions in proposals.items() if n not in done}
                     phase.update(f"step {step + 1}: {len(missing)} students")
-                    evaluated = self._evaluate(evaluator, missing, step)
+                    evaluated = self._evaluate(missing, step) if missing else []
                     best.add(evaluated)
                     for trial in (item.trial for item in evaluated):
                         run.append(trial)
                         self._trials.append(trial)
                         finished.append(trial)
-                        leader = best.trials[0] if best.trials else None
+                        leader = _leader(self._trials)
                         scalars.write(trial, leader.objective if leader else None)
                         self._display.trial_finished(trial, leader)
-                    _require_success(finished)
+                    _require_success(finished, self._trials)
                 strategy.update(sorted(finished, key=lambda trial: trial.number))
                 phase.advance()
+        self._restore(best)
         return best
+
+    def _restore(self, best: _Best) -> None:
+        """Trains those of the best again whose weights are not there; they come out the same."""
+        lost = best.lost()
+        for step in sorted({trial.step for trial in lost}):
+            again = {trial.number: trial.actions for trial in lost if trial.step == step}
+            self._display.message(
+                f"Training again for their weights: trials {', '.join(map(str, again))}."
+            )
+            best.keep(self._evaluate(again, step))
 
     def train_fully(self, best: _Best) -> list[Student]:
         """Trains the best students to the end, together; best objective first."""
@@ -337,49 +373,59 @@ class _Search:
             )
         return sorted(students, key=lambda student: -student.objective)
 
-    def finish(self, students: list[Student], test: Any) -> SearchResult:
-        """Looks at the test data, once; exports the students; writes the summary."""
-        config, run = self._config, self._run
-        teacher = {**(run.teacher() or {}), "name": self._name, "test_accuracy": None}
-        if test is not None:
+    def export(self, students: Sequence[Student]) -> list[Student]:
+        """Exports the students to the run folder, in all formats asked for."""
+        exported = []
+        for student in students:
+            stem = self._run.students_path / f"trial_{student.trial.number:05d}"
+            exports = {}
+            for name in self._config.export:
+                self._display.message(f"Exporting trial {student.trial.number} as {name}.")
+                path = exporters.get(name).export(student.model, stem)
+                exports[name] = str(path.relative_to(self._run.path))
+            exported.append(dataclasses.replace(student, exports=exports))
+        return exported
+
+    def finish(self, students: Sequence[Student]) -> SearchResult:
+        """Looks at the test data, once, and writes the summary."""
+        teacher = {**(self._run.teacher() or {}), "name": self._name, "test_accuracy": None}
+        if self._test is not None:
             models = [self._teacher, *(student.model for student in students)]
-            dataset = given_evaluation_batches(test, config.batch_size)
             self._display.message("Measuring test accuracy.")
-            accuracies = evaluate_accuracy(models, dataset, self._distribution)
+            accuracies = evaluate_accuracy(models, self._test, self._distribution)
             teacher["test_accuracy"] = accuracies[0]
             students = [
                 dataclasses.replace(student, test_accuracy=accuracy)
                 for student, accuracy in zip(students, accuracies[1:], strict=True)
             ]
-        finished = []
-        for student in students:
-            stem = run.students_path / f"trial_{student.trial.number:05d}"
-            exports = {}
-            for name in config.export:
-                self._display.message(f"Exporting trial {student.trial.number} as {name}.")
-                exports[name] = str(
-                    exporters.get(name).export(student.model, stem).relative_to(run.path)
-                )
-            finished.append(dataclasses.replace(student, exports=exports))
+        trials = sorted(self._trials, key=lambda trial: trial.number)
         summary = {
             "teacher": teacher,
-            "students": [student.to_json() for student in finished],
-            "num_trials": len(self._trials),
-            "num_failed_trials": sum(not trial.is_complete for trial in self._trials),
+            "students": [student.to_json() for student in students],
+            "num_trials": len(trials),
+            "num_failed_trials": sum(not trial.is_complete for trial in trials),
             "duration_secs": time.perf_counter() - self._start_secs,
         }
-        run.write_summary(summary)
-        return SearchResult(tuple(finished), tuple(self._trials), summary, pathlib.Path(run.path))
+        self._run.write_summary(summary)
+        path = pathlib.Path(self._run.path)
+        return SearchResult(tuple(students), tuple(trials), summary, path)
 
     def _measure_teacher(self) -> Measurement:
         """What is measured of the teacher; read from the run folder if it is there."""
         recorded = self._run.teacher()
+        digest = _weights_digest(self._teacher)
+        if recorded is not None and recorded.get("weights_sha256", digest) != digest:
+            raise UserError(
+                f"{self._run.path} holds the search of another teacher: its weights differ.\n"
+                "Choose another --run_dir for a new run, or give the same teacher to resume."
+            )
         if recorded is None:
             [accuracy] = evaluate_accuracy([self._teacher], self._validation, self._distribution)
             recorded = {
                 "num_params": count_params(self._teacher),
                 "flops": count_flops(self._teacher),
                 "validation_accuracy": accuracy,
+                "weights_sha256": digest,
             }
             self._run.write_teacher(recorded)
         if recorded["validation_accuracy"] <= 0:
@@ -388,8 +434,8 @@ class _Search:
                 "Give a trained model, and data in the units that it was trained on."
             )
         self._display.message(
-            f"Teacher {self._name}: {recorded['num_params']:,} parameters, "
-            f"validation accuracy {recorded['validation_accuracy']:.2%}."
+            f"Teacher {self._name}: {count(recorded['num_params'])} parameters, "
+            f"validation accuracy {percent(recorded['validation_accuracy'])}."
         )
         return Measurement(
             recorded["num_params"], recorded["flops"], recorded["validation_accuracy"]
@@ -410,11 +456,9 @@ class _Search:
             seed=self._config.seed,
         )
 
-    def _evaluate(
-        self, evaluator: Evaluator, proposals: Mapping[int, ActionSet], step: int
-    ) -> list[Evaluated]:
+    def _evaluate(self, proposals: Mapping[int, ActionSet], step: int) -> list[Evaluated]:
         with self._progress(f"Step {step + 1}", self._config.search_epochs) as callbacks:
-            return evaluator.evaluate(proposals, step, *callbacks)
+            return self._evaluator().evaluate(proposals, step, *callbacks)
 
     def _progress(self, title: str, num_epochs: int) -> Any:
         return training_progress(self._display, title, num_epochs, self._batches)
@@ -429,59 +473,39 @@ def _config(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchC
     return dataclasses.replace(config or SearchConfig(), **settings)
 
 
-def _check_model(model: keras.Model, graph: TeacherGraph, batches: Batches) -> None:
-    """Refuses models that can't be searched, and data that does not fit.
+def _leader(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the best objective; the first of those that are equally good."""
+    complete = [trial for trial in trials if trial.is_complete]
+    return max(complete, key=lambda trial: float(trial.objective or 0.0), default=None)
+
+
+def _weights_digest(model: keras.Model) -> str:
+    """A digest that tells one teacher's weights from another's."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(repr((weight.shape, weight.dtype)).encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def _require_success(step: Sequence[Trial], trials: Sequence[Trial]) -> None:
+    """Stops a search when going on makes no sense.
+
+    That is when all students of a step failed, and they failed for one reason, or no student
+    ever was complete.
+
+    Args:
+        step: The trials of the last step.
+        trials: All trials so far.
 
     Raises:
         UserError: So it is.
     """
-    if not graph.width_groups and not graph.removals:
+    if any(trial.is_complete for trial in step):
+        return
+    alike = len(step) > 1 and len({trial.failure for trial in step}) == 1
+    if alike or not any(trial.is_complete for trial in trials):
         raise UserError(
-            f"Nothing can be taken from {model.name!r}: no layer can be removed and no width "
-            "shrunk.\nIts layers may be unknown to this package."
-        )
-    outputs, inputs = model.outputs, model.inputs
-    if len(outputs) != 1 or len(outputs[0].shape) != 2 or not (outputs[0].shape[1] or 0) > 1:
-        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
-        raise UserError(
-            "Expected a classifier with one output [batch, classes] of 2 classes or more, "
-            f"received outputs of shape {shapes}."
-        )
-    x, y = next(iter(batches.epoch(0)))
-    if len(inputs) != 1 or not isinstance(x, tf.Tensor):
-        raise UserError(f"Expected a model with one input, received one with {len(inputs)}.")
-    wanted, received = tuple(inputs[0].shape[1:]), tuple(x.shape[1:])
-    if len(wanted) != len(received) or any(
-        w is not None and w != r for w, r in zip(wanted, received, strict=True)
-    ):
-        raise UserError(
-            f"Teacher {model.name!r} takes examples of shape {wanted}, the data has {received}.\n"
-            "Give data of the shape that the model was trained on."
-        )
-    classes = outputs[0].shape[1]
-    if int(tf.reduce_max(y)) >= classes:
-        raise UserError(
-            f"Teacher {model.name!r} knows {classes} classes, the data has the class "
-            f"{int(tf.reduce_max(y))}.\nClasses are numbered from 0."
-        )
-
-
-def _ends_in_softmax(graph: TeacherGraph) -> bool:
-    """Whether the model gives probabilities."""
-    [output] = graph.architecture.output_references
-    layer = graph.architecture.layers[output.layer]
-    return layer.class_name == "Softmax" or layer.config.get("activation") == "softmax"
-
-
-def _require_success(trials: Sequence[Trial]) -> None:
-    """Stops a search in which all students of a step failed alike.
-
-    Raises:
-        UserError: They did.
-    """
-    failures = {trial.failure for trial in trials}
-    if len(failures) == 1 and not trials[0].is_complete:
-        raise UserError(
-            f"All {len(trials)} students of step {trials[0].step + 1} failed: "
-            f"{trials[0].failure}\nThe trials are recorded; mend the cause and start again."
+            f"All {len(step)} students of step {step[0].step + 1} failed: {step[0].failure}\n"
+            "The trials are recorded; mend the cause and start again."
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from typing import Any
 
 from esnac_tf import acquisitions, exporters, objectives, strategies
@@ -96,8 +98,14 @@ class SearchConfig:
             ("seed", 0),
         ):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, numbers.Integral):
+                raise UserError(f"{name} must be a whole number, received {value!r}.")
+            if value < least:
                 raise UserError(f"{name} must be at least {least}, received {value}.")
+            object.__setattr__(self, name, int(value))
+        for name in ("search_learning_rate", "full_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be above 0, received {getattr(self, name)}.")
         for name, known in (
             ("channel_groups", CHANNEL_GROUPS),
             ("channel_importance", CHANNEL_IMPORTANCE),
@@ -107,7 +115,8 @@ class SearchConfig:
                 raise UserError(
                     f"{name} must be one of {', '.join(known)}, received {getattr(self, name)!r}."
                 )
-        object.__setattr__(self, "export", tuple(self.export))
+        export = (self.export,) if isinstance(self.export, str) else tuple(self.export)
+        object.__setattr__(self, "export", export)
         strategies.FAMILY.check(self.strategy)
         acquisitions.FAMILY.check(self.acquisition)
         objectives.get(self.objective)

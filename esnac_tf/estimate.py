@@ -10,13 +10,17 @@ import numpy as np
 from esnac_tf.config import SearchConfig
 from esnac_tf.display import count, duration, operations
 from esnac_tf.distillation.training import Batches
+from esnac_tf.graph.checks import check_classifier, check_examples, check_searchable
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.student import StudentBuilder
 
 # A training step takes a forward pass and a backward pass of about twice its work.
 _PASSES_OF_A_STEP = 3
+# How many random students are built to learn what a student costs.
+_NUM_BUILT = 8
 
 
 def describe_search(
@@ -24,9 +28,8 @@ def describe_search(
 ) -> list[str]:
     """Describes teacher, search space and cost of a search.
 
-    The cost counts multiply-adds: the teacher's forward pass, and three times the forward pass
-    of students that have as large a share of the teacher's work as the median random student
-    has of its parameters. The time assumes the rate of the teacher's forward pass, measured
+    The cost counts multiply-adds: the teacher's forward pass, and three times the mean forward
+    pass of a few random students, which are built for it. The time assumes the rate of the teacher's forward pass, measured
     here on one batch; it leaves out the surrogate, and what building and compiling takes.
 
     Args:
@@ -37,8 +40,14 @@ def describe_search(
 
     Returns:
         Lines to print.
+
+    Raises:
+        UserError: The model can't be searched, or the data does not fit it.
     """
+    check_classifier(model)
     graph = analyse(model, config.channel_groups)
+    check_searchable(graph)
+    check_examples(model, batches.epoch(0), "training")
     space = SearchSpace(graph)
     num_params, flops = count_params(model), count_flops(model)
     num_edges = sum(len(node.predecessors) for node in graph.nodes)
@@ -61,7 +70,9 @@ def describe_search(
     num_batches = getattr(batches, "num_batches", None)
     if not num_batches:
         return [*lines, "Cost: not known, as the number of batches is not."]
-    student = (1 - median) * flops * _PASSES_OF_A_STEP
+    builder = StudentBuilder(model, graph, config.channel_importance)
+    students = [builder.build(actions) for actions in space.to_actions(sample[:_NUM_BUILT])]
+    student = float(np.mean([count_flops(built) for built in students])) * _PASSES_OF_A_STEP
     per_epoch = num_batches * examples
     search = config.num_steps * config.search_epochs * per_epoch
     search_work = search * (config.num_kernels * student + flops)

@@ -6,6 +6,7 @@
     summary.json    the result, written when the search ends
     students/       the best students, in the formats asked for
     tensorboard/    the trials as scalars, when the extra `tensorboard` is installed
+    checkpoints/    the weights of the best students of the search, for the run to go on with
     lock            held by the process that writes; holds its process id
 
 A line of **trials.jsonl** has "format": 1 and the fields of `esnac_tf.trial.Trial`: `number`,
@@ -15,12 +16,13 @@ the trial finishes. A line counts once its newline is written: a last line that 
 crash is dropped with a warning, and overwritten by the next trial.
 
 **teacher.json** and the `teacher` of **summary.json** have `num_params` (trainable weights),
-`flops` (multiply-adds of one example), `validation_accuracy` and `test_accuracy` (0 to 1).
+`flops` (multiply-adds of one example), `validation_accuracy` and `test_accuracy` (0 to 1), and
+`weights_sha256`, which tells this teacher from another.
 summary.json has `students` beside it, best first. A student has these fields too, and
 
     trial               the number of the trial in trials.jsonl that found it
     actions             what was done to the teacher, as in that trial
-    objective           f(x) of that trial
+    objective           f(x) with this `validation_accuracy`, that after the full training
     compression_ratio   1 - num_params / teacher num_params
     times_smaller       teacher num_params / num_params
     exports             format -> path relative to the run folder
@@ -108,6 +110,8 @@ class RunFolder:
     def check_or_write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the settings of a new run, or holds them against those of the run to resume.
 
+        A run without any trial is no run yet: its settings are replaced.
+
         Args:
             config: The settings by name; values that JSON can hold. Leave out those that may
                 change between a run and its continuation.
@@ -118,12 +122,15 @@ class RunFolder:
         path = self.path / "config.json"
         given = _plain(config)
         recorded = _read_object(path)
-        if recorded is None:
-            if (self.path / "trials.jsonl").exists():
+        has_trials = (self.path / "trials.jsonl").exists()
+        if recorded is None or (recorded != given and not has_trials):
+            if has_trials:
                 raise UserError(
                     f"{self.path} holds trials, and no config.json that says how they came "
                     "about.\nChoose another --run_dir, or restore that file."
                 )
+            with _user_errors(path):
+                (self.path / "teacher.json").unlink(missing_ok=True)
             _write_object(path, given)
             return
         unset = object()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import os
 import pathlib
 import sys
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from esnac_tf import datasets, teachers
+from esnac_tf import acquisitions, datasets, exporters, objectives, strategies, teachers
 from esnac_tf.config import SearchConfig
 from esnac_tf.display import Display
-from esnac_tf.distillation import TrainingConfig
+from esnac_tf.distillation import TrainingConfig, losses
 from esnac_tf.errors import UserError
+from esnac_tf.record import RunFolder
 
 if TYPE_CHECKING:
     import keras
@@ -114,18 +116,21 @@ _integer("full_epochs", _DEFAULTS.full_epochs, "Epochs of the full training; 0: 
 _number("full_learning_rate", _DEFAULTS.full_learning_rate, "Learning rate there (SGD).")
 _integer("batch_size", _DEFAULTS.batch_size, "Examples in a batch, over all devices.", 1)
 _number("weight_decay", _DEFAULTS.weight_decay, "L2 penalty of all trainings.")
-_string("strategy", _DEFAULTS.strategy, "Who proposes students: esnac, evolution, random.")
+_string(
+    "strategy",
+    _DEFAULTS.strategy,
+    f"Who proposes students: {', '.join(strategies.names())}.",
+)
 _string(
     "acquisition",
     _DEFAULTS.acquisition,
-    "How candidates are ranked: expected_improvement, probability_of_improvement, "
-    "upper_confidence_bound.",
+    f"How candidates are ranked: {', '.join(acquisitions.names())}.",
 )
 _string(
     "objective",
     _DEFAULTS.objective,
-    "What is maximised: C (2 - C) A / A(teacher) with C the share of parameters (params) or of "
-    "multiply-adds (flops) that is saved.",
+    f"What is maximised, one of {', '.join(objectives.names())}: C (2 - C) A / A(teacher) with C "
+    "the share of parameters (params) or of multiply-adds (flops) that is saved.",
 )
 _string(
     "channel_groups",
@@ -142,7 +147,7 @@ _string(
 _string(
     "distillation_loss",
     _DEFAULTS.distillation_loss,
-    "Loss of the search: logit_mse, soft_targets, soft_targets_and_labels, cross_entropy.",
+    f"Loss of the search: {', '.join(losses.names())}.",
 )
 _string("full_loss", _DEFAULTS.full_loss, "Loss of the full training, one of the same.")
 _string(
@@ -155,7 +160,7 @@ _boolean("jit_compile", _DEFAULTS.jit_compile, "Compile training steps with XLA.
 flags.DEFINE_list(
     "export",
     list(_DEFAULTS.export),
-    "Formats of the best students, with commas between: saved_model, keras, litert.",
+    f"Formats of the best students, with commas between: {', '.join(exporters.names())}.",
     flag_values=FLAGS,
 )
 _integer("seed", _DEFAULTS.seed, "Seed of all that is random.")
@@ -170,8 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line, the program's name first; the process's own by default.
 
     Returns:
-        The exit code: 0, 2 after an error of the user, 130 after an interruption.
+        The exit code: 0, 2 after an error of the user, 130 after an interruption, 141 if nobody
+        reads the output any more.
     """
+    FLAGS.unparse_flags()
     try:
         rest = FLAGS(list(sys.argv if arguments is None else arguments))
         if FLAGS["help"].value:
@@ -187,8 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(["Error: " + lines[0], *lines[1:2]]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. The same command with this --run_dir goes on.", file=sys.stderr)
+        run_dir = FLAGS["run_dir"].value
+        advice = f" The same command with --run_dir={run_dir} goes on." if run_dir else ""
+        print(f"Interrupted.{advice}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Python would complain again when it flushes the output at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 
@@ -196,25 +209,35 @@ def _run() -> None:
     for name, example in (("teacher", "resnet18"), ("dataset", "cifar10")):
         if not FLAGS[name].value:
             raise UserError(f"--{name} is missing.\nGive for instance --{name}={example}.")
-    if FLAGS.input_scale <= 0:
-        raise UserError(f"--input_scale must be above 0, received {FLAGS.input_scale}.")
+    for name in ("input_scale", "teacher_learning_rate"):
+        if not 0 < FLAGS[name].value < math.inf:
+            raise UserError(f"--{name} must be above 0, received {FLAGS[name].value}.")
     config = _config()
     from_file = _is_path(FLAGS.teacher)
     if not from_file:
         teachers.parse_name(FLAGS.teacher)
+        if FLAGS.input_scale != 1:
+            raise UserError(
+                "--input_scale is for teachers from files; one given by name takes raw pixels.\n"
+                "Leave --input_scale out."
+            )
     elif FLAGS.teacher_weights:
         raise UserError(
             "--teacher_weights is for teachers given by name, and --teacher is a file.\n"
             "Leave --teacher_weights out."
         )
-    elif not pathlib.Path(FLAGS.teacher).exists():
+    elif not os.path.exists(FLAGS.teacher):
         raise UserError(
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
             f"or one of {', '.join(teachers.names())}."
         )
+    if FLAGS.run_dir and os.path.exists(FLAGS.run_dir) and not FLAGS.dry_run:
+        with RunFolder(FLAGS.run_dir) as run:  # told before a teacher is trained for hours
+            run.check_or_write_config({**config.fixed(), **_origin()})
     if "tensorflow" not in sys.modules:
         with _silence():
             _start_tensorflow()
+    model = _load(FLAGS.teacher) if from_file else None
     splits = datasets.load(
         FLAGS.dataset,
         data_dir=FLAGS.data_dir or None,
@@ -228,10 +251,39 @@ def _run() -> None:
         f"{len(splits.x_validation):,} held out, {len(splits.x_test):,} to test, "
         f"{splits.num_classes} classes."
     )
-    _search(config, splits, display)
+    if model is not None:
+        _check_classes(model, splits)
+    _search(config, model, splits, display)
 
 
-def _search(config: SearchConfig, splits: Splits, display: Display) -> None:
+def _load(path: str) -> keras.Model:
+    from esnac_tf.teachers.loading import load
+
+    return load(path)
+
+
+def _check_classes(model: keras.Model, splits: Splits) -> None:
+    from esnac_tf.graph.checks import check_classifier
+
+    num_classes = check_classifier(model)
+    if num_classes != splits.num_classes:
+        raise UserError(
+            f"The teacher {FLAGS.teacher} has {num_classes} classes, the data set {splits.name} "
+            f"has {splits.num_classes}.\nGive the data set that the teacher was trained on."
+        )
+
+
+def _search(
+    config: SearchConfig, model: keras.Model | None, splits: Splits, display: Display
+) -> None:
+    """Searches, or describes the search.
+
+    Args:
+        config: The settings.
+        model: The teacher if it came from a file.
+        splits: The data.
+        display: Where to tell about it.
+    """
     from esnac_tf.compression import search_students
     from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
 
@@ -251,14 +303,15 @@ def _search(config: SearchConfig, splits: Splits, display: Display) -> None:
     if FLAGS.dry_run:
         from esnac_tf.estimate import describe_search
 
-        trained = _is_path(FLAGS.teacher) or FLAGS.teacher_weights
-        epochs = 0 if trained else FLAGS.teacher_epochs
-        for line in describe_search(_untrained_teacher(splits), config, batches, epochs):
+        epochs = 0 if model is not None or FLAGS.teacher_weights else FLAGS.teacher_epochs
+        model = model or _untrained_teacher(splits)
+        for line in describe_search(model, config, batches, epochs):
             display.message(line)
         return
-    run_dir = FLAGS.run_dir or _new_run_dir()
+    run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
+    display.message(f"The run folder is {run_dir}.")
     result = search_students(
-        _teacher(config, splits, display),
+        model or _named_teacher(config, splits, display),
         batches,
         evaluation_batches(scaled(splits.x_validation), splits.y_validation, config.batch_size),
         test=evaluation_batches(scaled(splits.x_test), splits.y_test, config.batch_size),
@@ -291,19 +344,20 @@ def _origin() -> dict[str, Any]:
 
 
 def _is_path(teacher: str) -> bool:
-    path = pathlib.Path(teacher)
-    return path.suffix in (".keras", ".h5", ".hdf5") or path.exists() or os.sep in teacher
+    if teacher in teachers.names():
+        return False
+    suffix = pathlib.Path(teacher).suffix
+    return suffix in (".keras", ".h5", ".hdf5") or os.sep in teacher or os.path.exists(teacher)
 
 
-def _teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Model:
-    """The teacher: from its file, or built by name and trained if it has no weights."""
+def _named_teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Model:
+    """The teacher built by name: with the weights given, or trained."""
     from esnac_tf.teacher_training import default_cache_dir, trained_teacher
     from esnac_tf.teachers.loading import load_weights
 
-    if _is_path(FLAGS.teacher) or FLAGS.teacher_weights:
+    if FLAGS.teacher_weights:
         model = _untrained_teacher(splits)
-        if FLAGS.teacher_weights:
-            load_weights(model, FLAGS.teacher_weights)
+        load_weights(model, FLAGS.teacher_weights)
         return model
     epochs = FLAGS.teacher_epochs
     return trained_teacher(
@@ -326,11 +380,7 @@ def _teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Mo
 
 
 def _untrained_teacher(splits: Splits) -> keras.Model:
-    """The teacher from its file, or built by name with fresh weights."""
-    if _is_path(FLAGS.teacher):
-        from esnac_tf.teachers.loading import load
-
-        return load(FLAGS.teacher)
+    """The teacher built by name, with fresh weights."""
     return teachers.build(
         FLAGS.teacher, splits.x_train.shape[1:], splits.num_classes, splits.normalization
     )

@@ -229,16 +229,19 @@ class _AxisSources:
         return weight
 
     def _gather_grouped(self, kernel: Array, groups: int) -> Array:
-        """A grouped convolution's kernel [..., in / groups, out], block by block."""
+        """A grouped convolution's kernel [..., in / groups, out], block by block.
+
+        A channel that arrives in another block than the teacher's (a removed channel shuffle
+        does that) takes the weight of its place in the block.
+        """
         index_in, index_out = self._indices["in"], self._indices["out"]
         size = kernel.shape[-2]
         if size == 1 and groups == kernel.shape[-1] == self._width_in:
             return _take(kernel, index_out, kernel.ndim - 1)  # one group a channel
         blocks = []
         pairs = zip(np.split(index_in, groups), np.split(index_out, groups), strict=True)
-        for block, (arriving, given) in enumerate(pairs):
-            local = arriving - block * size
-            local = np.where((arriving >= 0) & (local >= 0) & (local < size), local, -1)
+        for arriving, given in pairs:
+            local = np.where(arriving >= 0, arriving % size, -1)
             part = _take(kernel, given, kernel.ndim - 1)
             blocks.append(_take(part, local, kernel.ndim - 2))
         return np.concatenate(blocks, axis=-1)

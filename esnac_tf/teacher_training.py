@@ -35,7 +35,8 @@ def trained_teacher(
 ) -> keras.Model:
     """A named teacher, trained on the training part of a data set.
 
-    It is trained once: the file in the cache is named by all that the weights depend on.
+    It is trained once: the file in the cache is named by all that the weights depend on. Where
+    that file is broken, it is trained again.
 
     Args:
         name: The teacher's name, with arguments if any, such as "resnet18(width=16)".
@@ -56,8 +57,14 @@ def trained_teacher(
     """
     path = pathlib.Path(cache_dir) / f"{_file_stem(name, splits, training, batch_size, seed)}.keras"
     if path.is_file():
-        display.message(f"Teacher {name} is taken from {path}.")
-        return load(path)
+        try:
+            model = load(path)
+        except UserError as error:
+            reason = str(error).splitlines()[0]
+            display.message(f"The kept teacher can't be read and is trained again. {reason}")
+        else:
+            display.message(f"Teacher {name} is taken from {path}.")
+            return model
     strategy = get_strategy(distribute)
     keras.utils.set_random_seed(seed)
     with strategy.scope():

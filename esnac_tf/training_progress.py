@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from esnac_tf.display import Display
+from esnac_tf.display import Display, percent
 from esnac_tf.distillation import EpochRecord
 from esnac_tf.distillation.training import Batches
 
@@ -34,7 +34,7 @@ def training_progress(
 
         def on_epoch(epoch: int, records: Mapping[int, EpochRecord]) -> None:
             best = max(record.validation_accuracy for record in records.values())
-            phase.update(f"epoch {epoch} of {num_epochs}, best accuracy {best:.2%}")
+            phase.update(f"epoch {epoch} of {num_epochs}, best accuracy {percent(best)}")
 
         def on_batch(epoch: int, step: int) -> None:
             phase.advance()

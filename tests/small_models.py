@@ -101,7 +101,7 @@ def several_inputs_and_ops():
     total = layers.Add()([first, second]) + 1.0
     sliced = layers.Dense(3, name="sliced")(total[:, ::2])
     joined = keras.ops.concatenate((total, right), axis=-1)
-    outputs = {"z": layers.Dense(4)(joined), "a": sliced}
+    outputs = {"z": layers.Dense(4)(joined) - 1.0, "a": sliced}
     return keras.Model({"z_left": left, "a_right": right}, outputs)
 
 
@@ -131,6 +131,16 @@ def nested():
     inputs = keras.Input((4,))
     hidden = layers.Dense(6)(inputs)
     return keras.Model(inputs, layers.Dense(2)(inner(inner(hidden))))
+
+
+def nested_outputs():
+    middle = keras.Input((6,))
+    inner = keras.Model(middle, layers.Dense(6)(middle), name="inner")
+    part = keras.Sequential([keras.Input((6,)), layers.Dense(4)], name="part")
+    inputs = keras.Input((4,))
+    once = inner(layers.Dense(6)(inputs))
+    twice = inner(layers.ReLU()(once))
+    return keras.Model(inputs, [twice, once, part(once), SubclassedPart(name="other")(twice)])
 
 
 def local_custom_layer():
@@ -286,7 +296,7 @@ def residual():
     trunk = layers.Conv2D(6, 3, padding="same", name="stem")(inputs)
     branch = layers.Conv2D(6, 3, padding="same", name="conv1")(trunk)
     branch = layers.BatchNormalization(name="bn1")(branch)
-    trunk = layers.Add(name="add1")([branch, trunk])
+    trunk = layers.ReLU(name="relu1")(layers.Add(name="add1")([branch, trunk]))
     branch = layers.Conv2D(8, 3, padding="same", name="conv2")(trunk)
     trunk = layers.Conv2D(8, 1, name="project")(trunk)
     trunk = layers.ReLU(name="relu2")(layers.Add(name="add2")([branch, trunk]))
@@ -302,6 +312,7 @@ MODELS = {
         shared_layer,
         shared_by_input_and_hidden,
         nested,
+        nested_outputs,
         local_custom_layer,
         subclassed_part,
         unknown_layers,

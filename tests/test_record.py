@@ -190,6 +190,7 @@ class TestConfig:
 
     def test_other_settings_are_named_with_both_values(self, folder):
         folder.check_or_write_config({"num_steps": 20, "teacher": "vgg16", "seed": 1, "old": None})
+        folder.append(make_trial(0))
         with pytest.raises(UserError) as caught:
             folder.check_or_write_config(
                 {"num_steps": 5, "teacher": "vgg19", "seed": 1, "new": None}
@@ -200,6 +201,16 @@ class TestConfig:
             'teacher is "vgg16" there and "vgg19" now.\n'
             "Choose another --run_dir for a new run, or give the same settings to resume."
         )
+
+    def test_settings_are_replaced_where_no_trial_depends_on_them(self, folder):
+        folder.check_or_write_config({"teacher": "vgg16"})
+        folder.write_teacher({"validation_accuracy": 0.5})
+        folder.check_or_write_config({"teacher": "vgg16"})
+        assert folder.teacher() == {"validation_accuracy": 0.5}
+        folder.check_or_write_config({"teacher": "vgg19"})
+        assert folder.teacher() is None
+        folder.append(make_trial(0))
+        folder.check_or_write_config({"teacher": "vgg19"})
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": NaN}', "\ufeff"])
     def test_an_unreadable_config_is_told(self, folder, content):

@@ -18,18 +18,20 @@ class DatasetBatches:
 
     Args:
         dataset: Of batches (x [B, ...], y [B], [B, 1] or one-hot [B, C]).
+        num_classes: C, as the model has it; None if it is not known.
 
     Attributes:
         batch_size: B.
         num_batches: How many batches a pass has, None if that is not known.
 
     Raises:
-        UserError: The dataset is empty or its elements are not (x, y).
+        UserError: The dataset is empty or has no end, its elements are not (x, y), or a class
+            of its first batch is out of range.
     """
 
-    def __init__(self, dataset: tf.data.Dataset) -> None:
-        self._dataset = _class_numbers(dataset)
-        self.batch_size = _first_size(self._dataset)
+    def __init__(self, dataset: tf.data.Dataset, num_classes: int | None = None) -> None:
+        self._dataset = _class_numbers(dataset, num_classes)
+        self.batch_size = _first_size(self._dataset, num_classes)
         count = int(self._dataset.cardinality().numpy())
         self.num_batches = count if count >= 0 else None
 
@@ -48,7 +50,7 @@ class DatasetBatches:
 
 
 def given_training_batches(
-    data: Any, batch_size: int, seed: int = 0
+    data: Any, batch_size: int, seed: int = 0, num_classes: int | None = None
 ) -> TrainingBatches | DatasetBatches:
     """Training data as the user gives it, as batches.
 
@@ -57,9 +59,12 @@ def given_training_batches(
             batches by epoch, which are returned as they are.
         batch_size: Of arrays; a dataset has its own.
         seed: Seed of shuffling.
+        num_classes: C, as the model has it: labels must be in 0 .. C - 1, one-hot labels must
+            have C columns. None checks neither. Of datasets the first batch is looked at.
 
     Raises:
-        UserError: The data is neither, or its parts don't fit each other.
+        UserError: The data is neither, its parts don't fit each other, or the labels are out of
+            range.
 
     Example:
         >>> given_training_batches((np.zeros((10, 2)), np.zeros(10, int)), 4).num_batches
@@ -68,21 +73,25 @@ def given_training_batches(
     if isinstance(data, (TrainingBatches, DatasetBatches)):
         return data
     if isinstance(data, tf.data.Dataset):
-        return DatasetBatches(data)
-    x, y = _arrays(data)
+        return DatasetBatches(data, num_classes)
+    x, y = _arrays(data, num_classes)
     return TrainingBatches(x, y, batch_size, seed=seed)
 
 
-def given_evaluation_batches(data: Any, batch_size: int) -> tf.data.Dataset:
+def given_evaluation_batches(
+    data: Any, batch_size: int, num_classes: int | None = None
+) -> tf.data.Dataset:
     """Held-out data as the user gives it, as batches (x, y, weight) of one shape.
 
     Args:
         data: (x, y) arrays, a tf.data.Dataset of batches (x, y), or one of batches
             (x, y, weight) of one size, which is returned as it is.
         batch_size: Of arrays; a dataset has its own.
+        num_classes: As for `given_training_batches`.
 
     Raises:
-        UserError: The data is neither, or its parts don't fit each other.
+        UserError: The data is neither, its parts don't fit each other, or the labels are out of
+            range.
 
     Example:
         >>> dataset = given_evaluation_batches((np.zeros((5, 2)), np.zeros(5, int)), 4)
@@ -90,11 +99,11 @@ def given_evaluation_batches(data: Any, batch_size: int) -> tf.data.Dataset:
         [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]
     """
     if not isinstance(data, tf.data.Dataset):
-        return evaluation_batches(*_arrays(data), batch_size)
+        return evaluation_batches(*_arrays(data, num_classes), batch_size)
     if isinstance(data.element_spec, tuple) and len(data.element_spec) == 3:
         return data
-    dataset = _class_numbers(data)
-    size = _first_size(dataset)
+    dataset = _class_numbers(data, num_classes)
+    size = _first_size(dataset, num_classes)
 
     def pad(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
         missing = size - tf.shape(y)[0]
@@ -109,19 +118,28 @@ def given_evaluation_batches(data: Any, batch_size: int) -> tf.data.Dataset:
     return dataset.map(pad).prefetch(2)
 
 
-def _arrays(data: Any) -> tuple[Any, Any]:
+def _arrays(data: Any, num_classes: int | None) -> tuple[Any, Any]:
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError(
             f"Expected data as (x, y) arrays or a tf.data.Dataset of batches, received "
             f"{type(data).__name__}.\nGive for instance train=(x_train, y_train)."
         )
     x, y = np.asarray(data[0]), np.asarray(data[1])
+    for name, array in (("x", x), ("y", y)):
+        if array.dtype.kind not in "biuf":
+            raise UserError(
+                f"{name} must be an array of numbers of one shape, received the dtype "
+                f"{array.dtype}.\nGive for instance train=(x_train, y_train)."
+            )
     if y.ndim == 2:
+        _check_columns(y.shape[1], num_classes)
         y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-    return x, y.astype(np.int64)
+    y = y.astype(np.int64)
+    _check_range(y, num_classes)
+    return x, y
 
 
-def _class_numbers(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _class_numbers(dataset: tf.data.Dataset, num_classes: int | None) -> tf.data.Dataset:
     """The dataset with labels as class numbers [B]."""
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or not hasattr(spec[1], "shape"):
@@ -129,6 +147,18 @@ def _class_numbers(dataset: tf.data.Dataset) -> tf.data.Dataset:
             f"Expected a tf.data.Dataset of (x, y) batches, received elements {spec}.\n"
             "Batch it, and leave sample weights out."
         )
+    if spec[1].shape.rank == 0:
+        raise UserError(
+            "Expected a tf.data.Dataset of (x, y) batches, received single examples.\n"
+            "Batch it: dataset.batch(128)."
+        )
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise UserError(
+            "The tf.data.Dataset has no end, so an epoch would have none.\n"
+            "Leave repeat() out, or end it with take(number_of_batches)."
+        )
+    if spec[1].shape.rank == 2:
+        _check_columns(spec[1].shape[1], num_classes)
 
     def convert(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
         if y.shape.rank == 2:
@@ -138,7 +168,26 @@ def _class_numbers(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.map(convert)
 
 
-def _first_size(dataset: tf.data.Dataset) -> int:
+def _first_size(dataset: tf.data.Dataset, num_classes: int | None) -> int:
+    """The size of the first batch, whose labels are looked at."""
     for _, y in dataset.take(1):
+        _check_range(y.numpy(), num_classes)
         return int(y.shape[0])
     raise UserError("The tf.data.Dataset is empty.\nGive one with at least one batch.")
+
+
+def _check_columns(columns: int | None, num_classes: int | None) -> None:
+    if None not in (columns, num_classes) and columns not in (1, num_classes):
+        raise UserError(
+            f"One-hot labels have {columns} columns, and the model has {num_classes} classes.\n"
+            "Give data of the classes that the model was trained on."
+        )
+
+
+def _check_range(y: Any, num_classes: int | None) -> None:
+    if y.size and num_classes is not None and not 0 <= y.min() <= y.max() < num_classes:
+        raise UserError(
+            f"Labels must be class numbers in 0 .. {num_classes - 1}, as the model has "
+            f"{num_classes} classes, received {y.min()} .. {y.max()}.\n"
+            "Give data of the classes that the model was trained on."
+        )

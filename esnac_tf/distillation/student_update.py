@@ -128,8 +128,8 @@ def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     """Returns the optimizer of a config; weight decay is left to `StudentUpdate`.
 
     Example:
-        >>> build_optimizer(TrainingConfig.search()).name
-        'adam'
+        >>> type(build_optimizer(TrainingConfig.search())).__name__
+        'Adam'
     """
     if config.optimizer == "sgd":
         return keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)

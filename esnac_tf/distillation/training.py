@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from esnac_tf.distillation.batch_norm_momentum import capped_momentum
 from esnac_tf.distillation.evaluation import Evaluation
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.losses import DistillationLoss
-from esnac_tf.distillation.batch_norm_momentum import capped_momentum
 from esnac_tf.distillation.mixed_precision import float16_compute
 from esnac_tf.distillation.replica_statistics import average_statistics
 from esnac_tf.distillation.step_error import StepError

@@ -10,7 +10,6 @@ import numpy as np
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.graph.parsing import functional_model, is_functional, parse
 from esnac_tf.layers import handler_of
-from esnac_tf.layers.handler import is_parameter
 
 
 def count_params(model: keras.Model) -> int:
@@ -33,7 +32,10 @@ def layer_parameters(layer: Any, config: LayerConfig) -> list[Any]:
     """The weights of a layer or op that are parameters; of a nested model, those in it."""
     if isinstance(layer, keras.Model) and is_functional(layer):
         return _model_parameters(layer)
-    return [weight for weight in getattr(layer, "weights", ()) if is_parameter(config, weight)]
+    handler = handler_of(config)
+    return [
+        weight for weight in getattr(layer, "weights", ()) if handler.is_parameter(config, weight)
+    ]
 
 
 def _model_parameters(model: keras.Model) -> list[Any]:

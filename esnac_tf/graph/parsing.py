@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from esnac_tf.architecture import (
     LayerConfig,
     Shape,
     TensorReference,
+    map_references,
     references,
 )
 from esnac_tf.errors import UserError
@@ -97,7 +99,11 @@ def parse(model: keras.Model) -> Architecture:
                 )
             )
     inputs = _read_structure(config["input_layers"])
-    outputs = _read_structure(config["output_layers"])
+    operations = {operation.name: operation for operation in model.operations}
+    outputs = map_references(
+        lambda reference: _output_reference(operations[reference.layer], reference),
+        _read_structure(config["output_layers"]),
+    )
     if isinstance(inputs, list) and len(inputs) == 1:
         inputs = inputs[0]  # keras.Model([x], y) and keras.Model(x, y) take the same tensor
     # Flattened as Keras does it, which sorts the keys of a dict.
@@ -105,6 +111,17 @@ def parse(model: keras.Model) -> Architecture:
         shapes[reference] = tuple(tensor.shape)
     ordered = _topological(calls, list(references(outputs)))
     return Architecture(model.name, layers, ordered, inputs, outputs, shapes)
+
+
+def _output_reference(operation: Any, reference: TensorReference) -> TensorReference:
+    """An output of the model, and of this operation in it, as call arguments name it.
+
+    Keras numbers the calls of a nested functional model from 1 where it is an output of the
+    outer model, from 0 where it is an argument.
+    """
+    if isinstance(operation, keras.Sequential) or not isinstance(operation, keras.Model):
+        return reference
+    return dataclasses.replace(reference, call=reference.call - is_functional(operation))
 
 
 def _single(tensors: list[Any]) -> Any:

@@ -101,6 +101,10 @@ class LayerHandler:
         """
         return 0
 
+    def is_parameter(self, layer: LayerConfig, weight: Any) -> bool:
+        """Whether a weight is a parameter: learned, not measured. A frozen one is, too."""
+        return weight_name(weight) not in self.statistics
+
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups) for the encoding; padding 1 for "same"."""
         return (0.0, 0.0, 0.0, 0.0)
@@ -160,17 +164,6 @@ def expand_axes(axes: WeightAxes, rank: int) -> tuple[str | None, ...]:
 def weight_name(weight: Any) -> str:
     """The name of a Keras variable inside its layer, such as "kernel"."""
     return str(weight.path).rsplit("/", 1)[-1]
-
-
-def is_parameter(layer: LayerConfig, weight: Any) -> bool:
-    """Whether a weight is a parameter: learned, not measured. A frozen one is, too."""
-    # Imported here as the package looks through this module.
-    from esnac_tf.layers import handler_of
-
-    handler = handler_of(layer)
-    if handler.is_known:
-        return weight_name(weight) not in handler.statistics
-    return bool(weight.trainable) or not layer.config.get("trainable", True)
 
 
 def elements(shape: Sequence[int | None]) -> int:

@@ -64,14 +64,9 @@ class Esnac:
                 logging.warning("The surrogate failed, this step is random: %s", error)
             else:
                 chosen = self._choose(count, pools, scores)
-        missing = count - len(chosen)
-        if missing:
-            taken = list(chosen.keys())
-
-            def draw(number: int) -> Candidates:
-                return self._history.new(self._space.sample(number, generator), taken)
-
-            chosen = Candidates.concatenate([chosen, self._history.draw(missing, draw)])
+        chosen = self._history.draw(
+            count, lambda number: self._space.sample(number, generator), chosen
+        )
         return self._space.to_actions(chosen)
 
     def update(self, trials: Sequence[Trial]) -> None:

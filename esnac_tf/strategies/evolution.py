@@ -33,16 +33,23 @@ class Evolution:
         generator = self._history.generator()
         population = self._history.complete[-POPULATION_SIZE:]
 
-        def draw(number: int) -> Candidates:
-            if len(population) < TOURNAMENT_SIZE:
-                return self._space.sample(number, generator)
+        def sample(number: int) -> Candidates:
+            return self._space.sample(number, generator)
+
+        def mutate(number: int) -> Candidates:
             drawn = generator.integers(len(population), size=(number, TOURNAMENT_SIZE))
             objectives = np.array([trial.objective for trial in population], np.float64)
             winners = drawn[np.arange(number), objectives[drawn].argmax(axis=1)]
             parents = self._space.from_actions([population[index].actions for index in winners])
             return self._space.mutate(parents, generator)
 
-        return self._space.to_actions(self._history.draw(count, draw))
+        if len(population) < TOURNAMENT_SIZE:
+            found = self._history.draw(count, sample)
+        else:
+            found = self._history.draw(count, mutate)
+            # Few mutants of good students may be left, and yet many students.
+            found = self._history.draw(count, sample, found)
+        return self._space.to_actions(found)
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Takes in what became of the students."""

@@ -66,17 +66,23 @@ class History:
                 fresh.append(index)
         return candidates[np.array(fresh, np.int64)]
 
-    def draw(self, count: int, draw: Callable[[int], Candidates]) -> Candidates:
+    def draw(
+        self,
+        count: int,
+        draw: Callable[[int], Candidates],
+        found: Candidates | None = None,
+    ) -> Candidates:
         """Draws until there are `count` new candidates, or nothing new comes.
 
         Args:
             count: How many.
             draw: Gives that many candidates, new or not.
+            found: New candidates to begin with, all different.
 
         Returns:
-            At most `count` candidates that are new and different.
+            At most `count` candidates that are new and different, `found` first.
         """
-        found = self._space.teacher()[:0]
+        found = self._space.teacher()[:0] if found is None else found
         for _ in range(_MAX_DRAWS):
             if len(found) >= count:
                 break

@@ -1,0 +1,120 @@
+"""What a model must be to be searched, and data to fit it: refused before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from esnac_tf.errors import UserError
+from esnac_tf.graph.parsing import functional_model
+from esnac_tf.graph.teacher import TeacherGraph
+
+
+def check_classifier(model: keras.Model) -> int:
+    """Refuses what is no classifier with one input and one output.
+
+    Args:
+        model: A Keras model.
+
+    Returns:
+        C, its number of classes, 2 or more.
+
+    Raises:
+        UserError: It is not functional, or has other inputs or outputs.
+
+    Example:
+        >>> inputs = keras.Input((4,))
+        >>> check_classifier(keras.Model(inputs, keras.layers.Dense(3)(inputs)))
+        3
+    """
+    model = functional_model(model)
+    outputs = model.outputs
+    if isinstance(model.output, dict):
+        raise UserError(
+            f"The model {model.name!r} gives a dict with the keys {', '.join(model.output)}.\n"
+            "Give a classifier whose output is one tensor [batch, classes]."
+        )
+    if len(outputs) != 1 or len(outputs[0].shape) != 2 or not (outputs[0].shape[1] or 0) > 1:
+        shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
+        raise UserError(
+            f"The model {model.name!r} has outputs of shape {shapes}.\n"
+            "Expected a classifier with one output [batch, classes] of 2 classes or more."
+        )
+    if len(model.inputs) != 1 or isinstance(model.input, dict):
+        raise UserError(
+            f"The model {model.name!r} has the inputs "
+            f"{', '.join(tensor.name for tensor in model.inputs)}.\n"
+            "Expected a model that is called on one tensor."
+        )
+    return int(outputs[0].shape[1])
+
+
+def check_searchable(graph: TeacherGraph) -> None:
+    """Refuses a model that nothing can be taken from.
+
+    Raises:
+        UserError: So it is.
+    """
+    if not graph.width_groups and not graph.removals:
+        raise UserError(
+            f"Nothing can be taken from {graph.architecture.name!r}: no layer can be removed and "
+            "no width shrunk.\nIts layers may be unknown to this package."
+        )
+
+
+def check_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> None:
+    """Refuses data whose examples a model can't take.
+
+    Args:
+        model: A model that `check_classifier` accepts.
+        dataset: Batches (x [B, ...], y, ...).
+        part: What the data is for, such as "training".
+
+    Raises:
+        UserError: The examples have another shape.
+    """
+    x = dataset.element_spec[0]
+    if not isinstance(x, tf.TensorSpec):
+        raise UserError(
+            f"The {part} data has examples that are no tensor, received {type(x).__name__}.\n"
+            f"Give examples of shape {_example_shape(model.inputs[0])}."
+        )
+    if x.shape.rank is None:
+        return
+    wanted, received = _example_shape(model.inputs[0]), _example_shape(x)
+    if len(wanted) != len(received) or any(
+        None not in (one, other) and one != other
+        for one, other in zip(wanted, received, strict=True)
+    ):
+        raise UserError(
+            f"The model {model.name!r} takes examples of shape {wanted}, the {part} data has "
+            f"{received}.\nGive data of the shape that the model was trained on."
+        )
+
+
+def gives_probabilities(model: keras.Model, x: Any) -> bool:
+    """Whether a classifier's outputs are probabilities, not logits.
+
+    It is read from the outputs themselves, so it does not matter which layer makes them.
+
+    Args:
+        model: The classifier.
+        x: Examples [B, ...].
+
+    Returns:
+        Whether all outputs are 0 or more and each example's sum to 1.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
+        >>> gives_probabilities(model, np.eye(2, dtype="float32"))
+        True
+    """
+    outputs = keras.ops.convert_to_numpy(model(x, training=False)).astype(np.float64)
+    return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=5e-3))
+
+
+def _example_shape(tensor: Any) -> tuple[int | None, ...]:
+    return tuple(tensor.shape[1:])

@@ -1,0 +1,102 @@
+"""Data as the user gives it becomes batches."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from esnac_tf.datasets.given import (
+    DatasetBatches,
+    given_evaluation_batches,
+    given_training_batches,
+)
+
+X = np.arange(20, dtype="float32").reshape(10, 2)
+Y = np.arange(10) % 3
+LABELS = {"numbers": Y, "column": Y[:, None], "one_hot": np.eye(3)[Y], "bytes": Y.astype("uint8")}
+
+
+def dataset(x=X, y=Y, batch_size=4):
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("form", ["arrays", "lists", "dataset"])
+def test_training_batches_have_one_size_and_class_numbers(labels, form):
+    y = LABELS[labels]
+    data = {"arrays": (X, y), "lists": [X.tolist(), y.tolist()], "dataset": dataset(y=y)}[form]
+    batches = given_training_batches(data, 4, num_classes=3)
+    assert batches.batch_size == 4
+    elements = list(batches.epoch(0))
+    assert len(elements) == 2  # the two examples that are left fill no batch
+    for x, numbers in elements:
+        assert x.shape == (4, 2)
+        assert numbers.dtype == tf.int32
+        np.testing.assert_array_equal(numbers, Y[(x[:, 0].numpy() // 2).astype(int)])
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("form", ["arrays", "dataset"])
+def test_evaluation_batches_hold_every_example_once(labels, form):
+    y = LABELS[labels]
+    data = (X, y) if form == "arrays" else dataset(y=y)
+    seen, numbers = [], []
+    for x, y, weight in given_evaluation_batches(data, 4, num_classes=3):
+        assert x.shape[0] == y.shape[0] == weight.shape[0] == 4
+        seen += x.numpy()[weight.numpy() > 0].tolist()
+        numbers += y.numpy()[weight.numpy() > 0].tolist()
+    assert seen == X.tolist()
+    assert numbers == Y.tolist()
+
+
+def test_what_is_already_in_batches_is_taken_as_it_is():
+    batches = given_training_batches((X, Y), 4)
+    assert given_training_batches(batches, 2) is batches
+    evaluation = given_evaluation_batches((X, Y), 4)
+    assert given_evaluation_batches(evaluation, 2) is evaluation
+
+
+def test_arrays_are_shuffled_by_seed_and_epoch():
+    def order(seed, epoch):
+        batches = given_training_batches((X, Y), 4, seed)
+        return np.concatenate([x.numpy()[:, 0] for x, _ in batches.epoch(epoch)]).tolist()
+
+    assert order(0, 0) == order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_the_number_of_batches_may_be_unknown():
+    assert DatasetBatches(dataset(X[:8], Y[:8])).num_batches == 2
+    assert DatasetBatches(dataset().filter(lambda x, y: True)).num_batches is None
+
+
+def test_inputs_may_be_nested():
+    nested = tf.data.Dataset.from_tensor_slices(({"a": X, "b": X[:, :1]}, Y)).batch(4)
+    x, _ = next(iter(given_training_batches(nested, 4).epoch(0)))
+    assert x["a"].shape == (4, 2)
+    x, _, _ = list(given_evaluation_batches(nested, 4))[-1]
+    assert x["b"].shape == (4, 1)
+
+
+@pytest.mark.parametrize("give", [given_training_batches, given_evaluation_batches])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (lambda: "digits", "received str"),
+        (lambda: (X, Y, Y), "received tuple"),
+        (lambda: (X, Y[:-1]), "shapes (10, 2) and (9,)"),
+        (lambda: (X[:0], Y[:0]), "N at least 1"),
+        (lambda: (X, np.array(["cat"] * 10)), "y must be an array of numbers"),
+        (lambda: (np.array([{}] * 10), Y), "x must be an array of numbers"),
+        (lambda: (X, Y + 1), "in 0 .. 2, as the model has 3 classes, received 1 .. 3"),
+        (lambda: (X, Y - 1), "received -1 .. 1"),
+        (lambda: (X, np.eye(4)[Y]), "4 columns"),
+        (lambda: dataset(y=np.eye(4)[Y]), "4 columns"),
+        (lambda: dataset(y=Y + 1), "received 1 .. 3"),
+        (lambda: dataset().take(0), "is empty"),
+        (lambda: dataset().repeat(), "has no end"),
+        (lambda: dataset().unbatch(), "received single examples"),
+        (lambda: tf.data.Dataset.from_tensor_slices(X), "received elements"),
+    ],
+)
+def test_other_data_is_told(user_error, give, data, expected):
+    assert expected in user_error(give, data(), 4, num_classes=3)

@@ -1,0 +1,132 @@
+"""Channel dependencies: what can go alone, together, or not at all."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import small_models
+from small_models import MODELS, TEACHERS, graph_of
+
+from esnac_tf.errors import UserError
+from esnac_tf.graph.teacher import analyse
+
+layers = keras.layers
+
+
+def shrinkable(name):
+    return {group.width: group.name for group in graph_of(name, "dependency").width_groups}
+
+
+def widths(name):
+    return sorted(group.width for group in graph_of(name, "dependency").width_groups)
+
+
+@pytest.mark.parametrize("name", [*TEACHERS, *MODELS])
+def test_groups_partition_the_slots(name):
+    channels = graph_of(name, "dependency").channels
+    slots = [slot for group in channels.groups for slot in group.slots.tolist()]
+    assert sorted(slots) == list(range(len(slots)))
+    for index, group in enumerate(channels.groups):
+        assert (channels.group_of_slot[group.slots] == index).all()
+        parts = [group.fixed, *(bundles.reshape(-1) for bundles in group.bundles)]
+        assert sorted(np.concatenate(parts).tolist()) == sorted(group.slots.tolist())
+        assert group.width == len(group.slots)
+
+
+@pytest.mark.parametrize("name", [*TEACHERS, *MODELS])
+def test_width_groups_of_both_modes_have_the_same_members(name):
+    by_width, by_dependency = graph_of(name, "width"), graph_of(name, "dependency")
+    members = [sorted(m for group in graph.width_groups for m in group.members)
+               for graph in (by_width, by_dependency)]  # fmt: skip
+    assert members[0] == members[1]
+    for graph in (by_width, by_dependency):
+        names = [group.name for group in graph.width_groups]
+        assert len(set(names)) == len(names)
+        for group in graph.width_groups:
+            assert {graph.channels.groups[m].width for m in group.members} == {group.width}
+
+
+@pytest.mark.parametrize("name", [*TEACHERS, *MODELS])
+def test_inputs_and_outputs_of_the_network_are_in_no_group(name):
+    graph = graph_of(name, "dependency")
+    free = {m for group in graph.width_groups for m in group.members}
+    for reference in (
+        *graph.architecture.input_references,
+        *graph.architecture.output_references,
+    ):
+        assert not free & graph.channels.groups_of(graph.channels.labels[reference])
+
+
+def test_operands_of_a_sum_are_one_group():
+    graph = graph_of("residual", "dependency")
+    assert [(group.name, group.width) for group in graph.width_groups] == [
+        ("stem", 6),
+        ("conv2", 8),
+    ]
+
+
+def test_parts_of_a_concatenation_are_groups_of_their_own():
+    assert widths("concatenated") == [4, 5, 6]
+
+
+def test_a_gate_is_tied_to_what_it_scales_and_its_bottleneck_is_free():
+    assert widths("squeeze_excite") == [4, 8]
+
+
+def test_depthwise_convolutions_of_both_kinds_make_no_group():
+    assert widths("depthwise") == [6]
+
+
+def test_a_shared_layer_is_one_group():
+    assert widths("shared_layer") == [6]
+    assert widths("shared_by_input_and_hidden") == [8]  # its own input is the network's
+
+
+def test_what_fixes_or_compares_channels_pins_them():
+    assert set(shrinkable("frozen_noise").values()) == {"free"}
+
+
+def test_channels_around_a_layer_that_is_not_known_are_kept():
+    assert set(shrinkable("prelu").values()) == {"after"}
+    assert widths("unknown_layers") == [9]
+    assert widths("subclassed_part") == []
+    assert widths("local_custom_layer") == []
+
+
+def test_channels_that_a_reshape_spreads_over_positions_are_kept():
+    assert widths("decoder") == [5]
+
+
+def test_a_grouped_convolution_keeps_equally_many_channels_of_each_block():
+    inputs = keras.Input((4, 4, 3))
+    hidden = layers.Conv2D(12, 1, name="before")(inputs)
+    hidden = layers.Conv2D(8, 3, groups=4, name="grouped")(hidden)
+    graph = analyse(keras.Model(inputs, layers.Conv2D(2, 1)(hidden)), "dependency")
+    groups = {group.name: group for group in graph.channels.groups}
+    assert groups["before"].bundles[0].shape == (3, 4)
+    assert groups["grouped"].bundles[0].shape == (2, 4)
+
+
+def test_softmax_in_between_pins_its_channels():
+    inputs = keras.Input((4,))
+    hidden = layers.Softmax()(layers.Dense(6)(inputs))
+    hidden = layers.Activation("log_softmax")(layers.Dense(7)(hidden))
+    hidden = layers.Dense(8, activation="relu")(hidden)
+    graph = analyse(keras.Model(inputs, layers.Dense(2)(hidden)), "dependency")
+    assert [group.width for group in graph.width_groups] == [8]
+
+
+def test_lengths_that_are_not_known_fit_nothing():
+    inputs = keras.Input((None, None, 3))
+    hidden = layers.Conv2D(6, 3, padding="same", name="stem")(inputs)
+    half = layers.Conv2D(6, 3, strides=2, padding="same", name="half")(hidden)
+    graph = analyse(keras.Model(inputs, layers.Conv2D(2, 1)(half)))
+    assert not graph.removals
+    assert not graph.skip_pairs
+    assert [group.width for group in graph.width_groups] == [6]
+
+
+def test_channel_groups_that_are_not_known():
+    with pytest.raises(UserError, match="width, dependency"):
+        analyse(small_models.model("residual"), "luck")

@@ -1,0 +1,228 @@
+"""The contract of strategies: every file in esnac_tf/strategies/ passes it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import toy
+
+from esnac_tf import strategies
+from esnac_tf.architecture import ActionSet
+from esnac_tf.errors import UnknownNameError
+from esnac_tf.graph.surgery import check_actions
+from esnac_tf.graph.teacher import analyse
+from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.strategies import StrategyContext, esnac, evolution
+from esnac_tf.strategies.history import History
+from esnac_tf.surrogate import SurrogateConfig, SurrogateError
+from esnac_tf.trial import COMPLETE, FAILED, Trial
+
+TINY = SurrogateConfig(num_kernels=2, num_layers=1, hidden_size=4, max_steps=2)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return SearchSpace(analyse(toy.untrained()))
+
+
+@pytest.fixture(scope="module")
+def small_space():
+    """Eight students can be drawn: widths 1 and 2, a layer that may go, a skip connection."""
+    inputs = keras.Input((4,))
+    x = keras.layers.ReLU(name="relu")(keras.layers.Dense(3, name="hidden")(inputs))
+    return SearchSpace(analyse(keras.Model(inputs, keras.layers.Dense(2, name="top")(x))))
+
+
+def make(name, space, seed=0, **changes):
+    context = {"num_candidates": 20, "surrogate": TINY, **changes}
+    return strategies.create(name, StrategyContext(space, seed, **context))
+
+
+def planted(actions):
+    """An objective without any training: small widths are good, skips are bad."""
+    return 0.5 + 0.1 * len(actions.removed) - sum(width for _, width in actions.widths) / 100
+
+
+def finish(proposals, start=0, objective=planted, failing=()):
+    """Trials of proposals, as an evaluation would give them."""
+    trials = []
+    for number, actions in enumerate(proposals, start):
+        if number in failing:
+            trial = Trial(number, FAILED, actions, None, None, None, None, 1.0, failure="broken")
+        else:
+            trial = Trial(number, COMPLETE, actions, 10, 20, 0.5, objective(actions), 1.0)
+        trials.append(trial)
+    return trials
+
+
+def search(strategy, counts, objective=planted, failing=()):
+    """All trials of some steps."""
+    trials = []
+    for count in counts:
+        new = finish(strategy.suggest(count), len(trials), objective, failing)
+        strategy.update(new)
+        trials += new
+    return trials
+
+
+def test_the_names_are_those_of_the_files():
+    assert strategies.names() == ["esnac", "evolution", "random"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'evolution'"):
+        strategies.create("evolutoin", None)
+
+
+@pytest.mark.parametrize("name", strategies.names())
+class TestContract:
+    def test_proposals_are_new_different_settled_and_allowed(self, name, space):
+        counts = (3, 1, 5, 4)  # more and fewer than there are kernels
+        trials = search(make(name, space), counts, failing=(1, 4))
+        actions = [trial.actions for trial in trials]
+        assert len(actions) == sum(counts)
+        assert len({*actions, ActionSet()}) == len(actions) + 1
+        for action in actions:
+            check_actions(space.graph, action)
+        candidates = space.from_actions(actions)
+        assert list(space.settle(candidates).keys()) == list(candidates.keys())
+        assert space.to_actions(candidates) == actions
+
+    def test_the_seed_and_the_trials_decide(self, name, space):
+        counts = (3, 2, 2)
+        strategy = make(name, space, seed=1)
+        first = search(strategy, counts, failing=(2,))
+        assert strategy.suggest(2) == strategy.suggest(2)
+        assert search(make(name, space, seed=2), (3,)) != first[:3]
+        resumed = make(name, space, seed=1)
+        resumed.update(first[:3])
+        resumed.update(first[3:5])
+        assert resumed.suggest(2) == [trial.actions for trial in first[5:]]
+
+    def test_failed_trials_alone_teach_only_what_not_to_try(self, name, space):
+        trials = search(make(name, space), (3, 3), failing=range(6))
+        assert len({trial.actions for trial in trials}) == 6
+
+    def test_equal_objectives_are_no_problem(self, name, space):
+        trials = search(make(name, space), (4, 4), objective=lambda actions: 0.5)
+        assert len({trial.actions for trial in trials}) == 8
+
+    def test_an_exhausted_space_gives_fewer_then_none(self, name, small_space):
+        strategy = make(name, small_space)
+        trials = search(strategy, (5, 5))
+        assert len(trials) == 8
+        assert len({trial.actions for trial in trials}) == 8
+        assert strategy.suggest(2) == []
+
+
+class TestEvolution:
+    def test_mutants_of_good_students_come_after_the_first_tournament(self, space):
+        strategy = make("evolution", space)
+        trials = search(strategy, (evolution.TOURNAMENT_SIZE,))
+        assert len(trials) == evolution.TOURNAMENT_SIZE
+        parents = space.from_actions([trial.actions for trial in trials])
+        for child in strategy.suggest(5):
+            candidate = space.from_actions([child])
+            distances = [
+                int((parents.removed[row] != candidate.removed[0]).sum())
+                + int((parents.skips[row] != candidate.skips[0]).sum())
+                for row in range(len(parents))
+            ]
+            # A flipped removal may take skip connections to that layer with it.
+            assert min(distances) <= 2
+
+    def test_it_is_better_than_random_search(self, space):
+        def mean(name):
+            trials = search(make(name, space, seed=5), (10, 10, 10, 10))
+            return np.mean([trial.objective for trial in trials[20:]])
+
+        assert mean("evolution") > mean("random")
+
+
+class FakeSurrogate:
+    """Expects of a student what its features sum to; each kernel its own sign."""
+
+    def __init__(self, num_features, config):
+        self.config = config
+        self.best_observations = np.zeros(config.num_kernels)
+        self.fitted = []
+
+    def fit(self, encodings, observations, seed):
+        self.fitted.append((encodings, observations, seed))
+
+    def predict(self, encodings):
+        return np.asarray(encodings).sum(axis=(2, 3)) * np.array([[1.0], [-1.0]])
+
+
+class TestEsnac:
+    @pytest.fixture
+    def fake(self, monkeypatch, space):
+        """A strategy that knows two trials, and what it draws."""
+        monkeypatch.setattr(esnac, "Surrogate", FakeSurrogate)
+        monkeypatch.setattr(esnac, "_CHUNK_SIZE", 7)
+        strategy = make("esnac", space)
+        strategy._acquisition = lambda predictive, best: predictive
+        search(strategy, (2,))
+        drawn = []
+        sample = space.sample
+
+        def recorded(count, generator):
+            drawn.append(sample(count, generator))
+            return drawn[-1]
+
+        monkeypatch.setattr(space, "sample", recorded)
+        return strategy, drawn
+
+    def test_each_kernel_proposes_the_best_of_its_own_pool(self, fake, space):
+        strategy, drawn = fake
+        proposals = strategy.suggest(2)
+        assert [len(pool) for pool in drawn] == [20, 20]
+        for proposal, pool, sign in zip(proposals, drawn, (1, -1), strict=True):
+            scores = sign * strategy._encode(pool).sum(axis=(1, 2))
+            own = sign * strategy._encode(space.from_actions([proposal])).sum()
+            assert own == scores.max()
+
+    def test_kernels_take_turns_where_more_is_asked_for(self, fake, space):
+        strategy, drawn = fake
+        proposals = strategy.suggest(5)
+        for kernel, sign in enumerate((1, -1)):
+            encoded = strategy._encode(space.from_actions(proposals[kernel::2]))
+            scores = sign * encoded.sum(axis=(1, 2))
+            assert np.all(np.diff(scores) <= 0)
+
+    def test_what_another_kernel_proposed_is_skipped(self, fake):
+        strategy, _ = fake
+        pool = strategy._space.sample(3, np.random.default_rng(0))
+        scores = [np.array([0.1, 0.9, 0.5])] * 2
+        chosen = strategy._choose(2, [pool, pool], scores)
+        assert list(chosen.keys()) == list(pool[np.array([1, 2])].keys())
+
+    def test_the_teacher_is_observed_with_the_objective_0(self, fake):
+        strategy, _ = fake
+        strategy.suggest(1)
+        [(encodings, observations, _)] = strategy._surrogate.fitted
+        assert len(encodings) == len(observations) == 3
+        assert observations[0] == 0
+
+    def test_a_surrogate_that_fails_makes_a_random_step(self, fake, monkeypatch):
+        strategy, _ = fake
+        warnings = []
+        monkeypatch.setattr(esnac.logging, "warning", lambda *args: warnings.append(args))
+
+        def fail(*args):
+            raise SurrogateError("not finite")
+
+        monkeypatch.setattr(FakeSurrogate, "fit", fail)
+        proposals = strategy.suggest(3)
+        assert len(set(proposals)) == 3
+        assert len(warnings) == 1
+        assert "not finite" in str(warnings[0])
+
+
+class TestHistory:
+    def test_draws_begin_with_what_was_found(self, small_space):
+        history = History(small_space, 0)
+        generator = np.random.default_rng(0)
+        found = small_space.from_actions([ActionSet.of(["relu"])])
+        drawn = history.draw(99, lambda number: small_space.sample(number, generator), found)
+        assert len(drawn) == 9
+        assert len(set(drawn.keys())) == 9
+        assert small_space.to_actions(drawn)[0] == ActionSet.of(["relu"])

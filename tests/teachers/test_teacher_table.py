@@ -1,0 +1,164 @@
+"""The teachers as the paper's reference builds and parses them."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+from esnac_tf import teachers
+from esnac_tf.graph.cost import count_params
+from esnac_tf.graph.teacher import analyse, skip_pairs
+from esnac_tf.graph.widths import ParameterTable, WidthTable
+from esnac_tf.search_space.space import SearchSpace
+
+# name: layers, edges, parameters for 10 and for 100 classes, removable, skip pairs, and for
+# each width the numbers of layer inputs and of layer outputs in its group.
+TABLE = {
+    "vgg16": (46, 45, 14_728_266, 14_774_436, 35, 192,
+              {64: (7, 7), 128: (7, 7), 256: (10, 10), 512: (21, 21)}),
+    "vgg19": (55, 54, 20_040_522, 20_086_692, 44, 294,
+              {64: (7, 7), 128: (7, 7), 256: (13, 13), 512: (27, 27)}),
+    "resnet18": (60, 67, 11_173_962, 11_220_132, 50, 465,
+                 {64: (16, 15), 128: (14, 14), 256: (14, 14), 512: (15, 16)}),
+    "resnet34": (108, 123, 21_282_122, 21_328_292, 98, 1605,
+                 {64: (22, 21), 128: (26, 26), 256: (38, 38), 512: (21, 22)}),
+    "shufflenet": (159, 174, 987_870, 1_059_960, 114, 2028, None),
+}  # fmt: skip
+
+
+@functools.cache
+def teacher(name, num_classes=10):
+    return teachers.build(name, (32, 32, 3), num_classes)
+
+
+@functools.cache
+def graph_of(name, mode="width"):
+    return analyse(teacher(name), mode)
+
+
+def test_every_teacher_is_in_the_table():
+    assert sorted(TABLE) == teachers.names()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_row_of_the_table(name):
+    layers, edges, params_10, params_100, removable, pairs, groups = TABLE[name]
+    nodes = graph_of(name).nodes
+    assert len(nodes) == layers
+    assert sum(len(node.predecessors) for node in nodes) == edges
+    assert count_params(teacher(name)) == params_10
+    assert count_params(teacher(name, 100)) == params_100
+    assert sum(node.is_removable for node in nodes) == removable
+    assert len(list(skip_pairs(nodes))) == pairs
+    if groups is not None:
+        given = [node.input_shape[-1] for node in nodes]
+        made = [node.output_shape[-1] for node in nodes]
+        assert {width: (given.count(width), made.count(width)) for width in groups} == groups
+        assert [(group.name, group.width) for group in graph_of(name).width_groups] == [
+            (str(width), width) for width in groups
+        ]
+        assert sorted(graph_of(name).removals) == [
+            index for index, node in enumerate(nodes) if node.is_removable
+        ]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_skip_pairs_of_the_search_are_the_tables_without_those_that_are_connected(name):
+    graph = graph_of(name)
+    offered = {(pair.source, pair.target) for pair in graph.skip_pairs}
+    connected = {
+        (source, target) for target, node in enumerate(graph.nodes) for source in node.predecessors
+    }
+    assert offered <= set(skip_pairs(graph.nodes)) - connected
+    if name != "shufflenet":  # of which some lead from one channel pattern to another
+        assert offered == set(skip_pairs(graph.nodes)) - connected
+
+
+def test_trunks_of_shufflenet_are_channel_groups():
+    graph = graph_of("shufflenet", "dependency")
+    group_of = {group.name: group for group in graph.channels.groups}
+    for layer, width in [
+        ("stem_relu", 24),
+        ("stage1_block4_relu3", 200),
+        ("stage2_block8_relu3", 400),
+        ("stage3_block4_relu3", 800),
+    ]:
+        output = graph.nodes[graph.position[layer]].output
+        (index,) = graph.channels.groups_of(graph.channels.labels[output])
+        trunk = graph.channels.groups[index]
+        assert len(trunk.slots) == trunk.width == width
+        assert group_of[trunk.name].is_shrinkable
+
+
+@pytest.mark.parametrize("mode", ["width", "dependency"])
+def test_shortcuts_of_shufflenet_are_never_removed(mode):
+    graph = graph_of("shufflenet", mode)
+    by_shape = {index for index, node in enumerate(graph.nodes) if node.is_removable}
+    assert len(by_shape) == 114
+    assert len(graph.removals) == 111
+    assert {graph.nodes[index].name for index in by_shape - set(graph.removals)} == {
+        f"stage{stage}_block1_shortcut_conv" for stage in (1, 2, 3)
+    }
+
+
+def test_shuffled_and_grouped_channels_of_shufflenet_stay_even():
+    graph = graph_of("shufflenet", "dependency")
+    space = SearchSpace(graph)
+    widths = space.sample(200, np.random.default_rng(0)).widths
+    given, made = WidthTable(graph).node_widths(widths)
+    for index, node in enumerate(graph.nodes):
+        if node.kind == "convolution" and node.attributes[3] == 2:
+            assert not (given[:, index] % 2).any()
+            assert not (made[:, index] % 2).any()
+        if node.kind == "reshaping" and "shuffle" in node.name:
+            assert not (given[:, index] % 2).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "low", "high"),
+    [("resnet18", 0.80, 0.55, 0.96), ("resnet34", 0.84, 0.66, 0.98), ("vgg19", 0.83, 0.55, 0.99)],
+)
+def test_random_students_compress_as_the_papers(name, mean, low, high):
+    graph = graph_of(name)
+    space, table = SearchSpace(graph), ParameterTable(graph, teacher(name))
+    candidates = space.sample(2000, np.random.default_rng(0))
+    full = table.count(space.teacher().removed, space.teacher().widths)
+    assert full == count_params(teacher(name))
+    compression = 1 - table.count(candidates.removed, candidates.widths) / full
+    assert compression.mean() == pytest.approx(mean, abs=0.05)
+    assert np.percentile(compression, 10) == pytest.approx(low, abs=0.06)
+    assert np.percentile(compression, 90) == pytest.approx(high, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("spec", "picture", "pooled"),
+    [
+        ("resnet18(width=8)", (8, 8, 3), 64),
+        ("resnet34(width=4)", (28, 28, 1), 32),
+        ("resnet18(width=4)", (64, 64, 3), 2 * 2 * 32),
+        ("shufflenet(width=40)", (8, 8, 3), 160),
+        ("shufflenet(width=32)", (28, 28, 1), 128),
+        ("vgg16(width=4)", (32, 32, 1), 32),
+        ("vgg19(width=4)", (64, 64, 3), 2 * 2 * 32),
+    ],
+)
+def test_widths_and_pictures(spec, picture, pooled):
+    model = teachers.build(spec, picture, 7)
+    assert model.input_shape == (None, *picture)
+    assert model.output_shape == (None, 7)
+    assert model.get_layer("flatten").output.shape == (None, pooled)
+
+
+def test_normalization_is_a_layer_of_the_teacher():
+    model = teachers.build("resnet18(width=4)", (8, 8, 3), 3, ([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]))
+    layer = model.get_layer("normalize")
+    pictures = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    expected = (pictures - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
+    np.testing.assert_allclose(layer(pictures), expected, rtol=1e-5, atol=1e-6)
+    plain = teachers.build("resnet18(width=4)", (8, 8, 3), 3)
+    assert count_params(model) == count_params(plain)
+    assert len(analyse(model).nodes) == len(analyse(plain).nodes) == 60
+    assert isinstance(model, keras.Model)

@@ -1,0 +1,436 @@
+"""The whole search in Python: what comes out, what is kept, and how it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+import esnac_tf
+from esnac_tf.architecture import ActionSet
+from esnac_tf.compression import search_students
+from esnac_tf.display import Display
+from esnac_tf.errors import UserError
+from esnac_tf.evaluation import Evaluator
+from esnac_tf.record import read_trials
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def search(model=None, train=toy.TRAIN, validation=toy.VALIDATION, test=None, **settings):
+    model = toy.teacher() if model is None else model
+    return search_students(model, train, validation, test=test, **{**toy.SHORT, **settings})
+
+
+def comparable(trials):
+    """Trials without what depends on the machine's speed."""
+    return [dataclasses.replace(trial, duration_secs=0.0) for trial in trials]
+
+
+def without_secs(summary):
+    return {key: value for key, value in summary.items() if key != "duration_secs"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A search of two steps that nothing disturbed: (teacher, its first weights, result)."""
+    teacher = toy.teacher()
+    before = teacher.get_weights()
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    return teacher, before, search(teacher, test=toy.TEST, run_dir=run_dir)
+
+
+class TestResult:
+    def test_the_teacher_is_untouched(self, finished):
+        teacher, before, _ = finished
+        for one, other in zip(teacher.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert len(teacher.get_layer("stem")._inbound_nodes) == 1
+
+    def test_the_best_come_first_and_are_smaller(self, finished):
+        teacher, _, result = finished
+        assert len(result.students) == 2
+        objectives = [student.objective for student in result.students]
+        assert objectives == sorted(objectives, reverse=True)
+        best = sorted((trial.objective for trial in result.trials), reverse=True)[:2]
+        assert sorted((s.trial.objective for s in result.students), reverse=True) == best
+        for student in result.students:
+            assert student.model.count_params() < teacher.count_params()
+            assert isinstance(student.model, keras.Model)
+
+    def test_trials_are_numbered_and_all_there(self, finished):
+        _, _, result = finished
+        assert [trial.number for trial in result.trials] == list(range(6))
+        assert [trial.step for trial in result.trials] == [0, 0, 0, 1, 1, 1]
+        assert len({trial.actions for trial in result.trials}) == 6
+
+
+class TestRunFolder:
+    def test_it_holds_what_it_says(self, finished):
+        _, _, result = finished
+        run = result.run_dir
+        assert read_trials(run) == list(result.trials)
+        assert json.loads((run / "summary.json").read_text()) == result.summary
+        config = json.loads((run / "config.json").read_text())
+        assert config["seed"] == 3
+        assert config["num_kernels"] == 3
+        assert (run / "teacher.json").is_file()
+        numbers = sorted(student.trial.number for student in result.students)
+        for folder, suffix in (("checkpoints", ".weights.h5"), ("students", ".keras")):
+            names = sorted(path.name for path in (run / folder).iterdir())
+            assert names == [f"trial_{number:05d}{suffix}" for number in numbers]
+
+    def test_every_number_of_the_summary_can_be_computed_again(self, finished):
+        teacher, _, result = finished
+        summary, run = result.summary, result.run_dir
+        assert summary["num_trials"] == 6
+        assert summary["num_failed_trials"] == 0
+        told = summary["teacher"]
+        assert told["name"] == "toy"
+        assert told["num_params"] == trainable(teacher)
+        assert told["validation_accuracy"] == pytest.approx(toy.accuracy(teacher, toy.VALIDATION))
+        assert told["test_accuracy"] == pytest.approx(toy.accuracy(teacher, toy.TEST))
+        trials = {trial.number: trial for trial in result.trials}
+        for student in summary["students"]:
+            model = keras.models.load_model(run / student["exports"]["keras"])
+            trial = trials[student["trial"]]
+            assert ActionSet.from_json(student["actions"]) == trial.actions
+            assert student["num_params"] == trainable(model) == trial.num_params
+            assert student["flops"] == trial.flops
+            assert student["times_smaller"] == told["num_params"] / student["num_params"]
+            saved = 1 - student["num_params"] / told["num_params"]
+            assert student["compression_ratio"] == pytest.approx(saved)
+            accuracy = toy.accuracy(model, toy.VALIDATION)
+            assert student["validation_accuracy"] == pytest.approx(accuracy)
+            assert student["test_accuracy"] == pytest.approx(toy.accuracy(model, toy.TEST))
+            reward = saved * (2 - saved) * accuracy / told["validation_accuracy"]
+            assert student["objective"] == pytest.approx(reward)
+
+    def test_without_full_training_the_search_s_weights_are_exported(self, tmp_path):
+        result = search(run_dir=tmp_path, full_epochs=0, num_steps=1)
+        for student in result.students:
+            assert student.validation_accuracy == student.trial.validation_accuracy
+            model = keras.models.load_model(tmp_path / student.exports["keras"])
+            accuracy = toy.accuracy(model, toy.VALIDATION)
+            assert accuracy == pytest.approx(student.validation_accuracy)
+            assert student.test_accuracy is None
+
+
+def trainable(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+class Interrupting(Display):
+    """The user presses Ctrl+C when a trial is told."""
+
+    def __init__(self, number):
+        super().__init__(quiet=True)
+        self._number = number
+
+    def trial_finished(self, trial, best):
+        if trial.number == self._number:
+            raise KeyboardInterrupt
+
+
+class TestResume:
+    def resumed_equals(self, finished, run_dir):
+        result = search(test=toy.TEST, run_dir=run_dir)
+        assert comparable(result.trials) == comparable(finished.trials)
+        assert without_secs(result.summary) == without_secs(finished.summary)
+        return result
+
+    def test_after_an_interruption_between_two_trials(self, finished, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            search(run_dir=tmp_path, display=Interrupting(1))
+        assert [trial.number for trial in read_trials(tmp_path)] == [0, 1]
+        self.resumed_equals(finished[2], tmp_path)
+
+    def test_after_an_interruption_while_students_train(self, finished, tmp_path, monkeypatch):
+        evaluate = Evaluator.evaluate
+
+        def interrupted(self, proposals, step, *callbacks):
+            if step == 1:
+                raise KeyboardInterrupt
+            return evaluate(self, proposals, step, *callbacks)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Evaluator, "evaluate", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                search(run_dir=tmp_path)
+        assert [trial.number for trial in read_trials(tmp_path)] == [0, 1, 2]
+        self.resumed_equals(finished[2], tmp_path)
+
+    def test_a_finished_run_gives_the_same_again(self, finished, tmp_path):
+        run_dir = tmp_path / "copy"
+        shutil.copytree(finished[2].run_dir, run_dir)
+        before = (run_dir / "trials.jsonl").read_bytes()
+        self.resumed_equals(finished[2], run_dir)
+        assert (run_dir / "trials.jsonl").read_bytes() == before
+
+    def test_more_steps_go_on_and_lost_weights_are_made_again(self, finished, tmp_path):
+        """Neither changes a trial; what more students are kept than before is trained again."""
+        run_dir = tmp_path / "copy"
+        shutil.copytree(finished[2].run_dir, run_dir)
+        result = search(run_dir=run_dir, num_steps=3, num_best=7, full_epochs=0)
+        assert comparable(result.trials[:6]) == comparable(finished[2].trials)
+        assert len(result.trials) == 9
+        assert len(result.students) == 7
+        for student in result.students:
+            accuracy = toy.accuracy(student.model, toy.VALIDATION)
+            assert accuracy == pytest.approx(student.trial.validation_accuracy)
+
+    def test_other_settings_and_other_teachers_are_refused(self, finished):
+        run_dir = finished[2].run_dir
+        error = told(search, run_dir=run_dir, seed=4)
+        assert "seed is 3 there and 4 now" in error
+        other = toy.teacher()
+        other.get_layer("classes").bias.assign([9.0, 0.0, 0.0])
+        assert "another teacher" in told(search, other, run_dir=run_dir)
+
+    def test_settings_may_change_where_nothing_was_found_yet(self, tmp_path):
+        narrow = toy.examples(32, features=7)
+        told(search, train=narrow, run_dir=tmp_path, seed=1)
+        search(run_dir=tmp_path, seed=2, num_steps=1, full_epochs=0)
+
+
+class TestData:
+    def test_compress_takes_datasets_and_gives_a_model(self):
+        def one_hot(data):
+            labels = np.eye(toy.CLASSES)[data[1]]
+            return tf.data.Dataset.from_tensor_slices((data[0], labels)).batch(16)
+
+        teacher = toy.teacher()
+        settings = {**toy.SHORT, "num_steps": 1, "full_epochs": 1}
+        student = esnac_tf.compress(
+            teacher, one_hot(toy.TRAIN), one_hot(toy.VALIDATION), **settings
+        )
+        assert isinstance(student, keras.Model)
+        assert student.count_params() < teacher.count_params()
+
+    def test_labels_may_be_columns_and_nothing_is_kept_without_a_folder(self):
+        def column(data):
+            labels = data[1][:, None]
+            return tf.data.Dataset.from_tensor_slices((data[0], labels)).batch(16)
+
+        result = search(
+            train=column(toy.TRAIN),
+            validation=column(toy.VALIDATION),
+            test=column(toy.TEST),
+            num_steps=1,
+            full_epochs=0,
+        )
+        assert result.run_dir is None
+        for student in result.students:
+            assert student.exports == {}
+            assert student.test_accuracy == pytest.approx(toy.accuracy(student.model, toy.TEST))
+
+    def test_probabilities_are_learnt_as_logits_are(self):
+        """log(softmax(z)) differs from z by a constant only."""
+        results = [
+            search(model, num_steps=1, full_epochs=1, full_loss="soft_targets")
+            for model in (
+                toy.teacher(activation="softmax"),
+                toy.teacher(end=[keras.Sequential([keras.Input((3,)), keras.layers.Softmax()])]),
+            )
+        ]
+        for result in results:
+            assert max(trial.validation_accuracy for trial in result.trials) > 0.8
+            outputs = result.students[0].model(toy.TEST[0][:4])
+            np.testing.assert_allclose(np.sum(outputs, axis=-1), 1, atol=1e-5)
+        one, other = ([trial.validation_accuracy for trial in r.trials] for r in results)
+        assert one == other
+
+
+def told(function, *arguments, **settings):
+    """The message of the error, of at most two lines."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **settings)
+    text = str(caught.value)
+    assert 1 <= len(text.splitlines()) <= 2, text
+    return text
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def multi_output():
+    model = toy.teacher()
+    return keras.Model(model.input, [model.output, model.get_layer("stem").output])
+
+
+def dict_output():
+    model = toy.teacher()
+    return keras.Model(model.input, {"scores": model.output})
+
+
+def two_inputs():
+    one, other = keras.Input((8,), name="one"), keras.Input((8,), name="other")
+    hidden = keras.layers.Dense(8)(keras.layers.Add()([one, other]))
+    return keras.Model([one, other], keras.layers.Dense(3)(hidden))
+
+
+def only_classes():
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, keras.layers.Dense(3)(inputs))
+
+
+def useless():
+    model = toy.teacher()
+    classes = model.get_layer("classes")
+    classes.kernel.assign(np.zeros(classes.kernel.shape))
+    classes.bias.assign([np.nan] * 3)
+    return model
+
+
+def unbuilt():
+    return keras.Sequential([keras.layers.Dense(3)])
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("make", "expected"),
+        [
+            (Subclassed, "not functional"),
+            (unbuilt, "not built"),
+            (lambda: "resnet18", "received str"),
+            (multi_output, r"outputs of shape \(None, 3\), \(None, 12\)"),
+            (dict_output, "dict with the keys scores"),
+            (two_inputs, "inputs one, other"),
+            (only_classes, "Nothing can be taken"),
+            (useless, "no held-out example right"),
+        ],
+        ids=lambda value: getattr(value, "__name__", ""),
+    )
+    def test_models_that_cannot_be_searched(self, make, expected):
+        with pytest.raises(UserError, match=expected) as caught:
+            search(make())
+        assert len(str(caught.value).splitlines()) <= 2
+
+    @pytest.mark.parametrize("part", ["train", "validation", "test"])
+    def test_examples_and_classes_that_do_not_fit(self, part):
+        x, y = toy.examples(40)
+        text = told(search, **{part: toy.examples(40, features=7)})
+        assert "takes examples of shape (8,)" in text
+        assert "data has (7,)" in text
+        assert "in 0 .. 2" in told(search, **{part: (x, y + 1)})
+        assert "4 columns" in told(search, **{part: (x, np.eye(4)[y])})
+        assert "received the shapes" in told(search, **{part: (x, y[:-1])})
+        assert "received str" in told(search, **{part: "digits"})
+
+    def test_settings_that_do_not_exist(self):
+        assert "Did you mean 'num_steps'" in told(search, num_step=3)
+        assert "'nonsense'" in told(search, strategy="nonsense")
+
+    def test_a_search_without_steps_has_no_student(self):
+        assert "no complete trial" in told(search, num_steps=0)
+
+
+class TestFailures:
+    def test_a_step_in_which_all_fail_ends_the_search_and_is_recorded(self, tmp_path):
+        settings = {"run_dir": tmp_path, "search_learning_rate": 1e38, "num_steps": 5}
+        text = told(search, **settings)
+        assert text.startswith("All 3 students of step 1 failed: loss became ")
+        trials = read_trials(tmp_path)
+        assert [trial.state for trial in trials] == ["failed"] * 3
+        assert not (tmp_path / "summary.json").exists()
+        # Started again, it tries other students.
+        assert "students of step 2 failed" in told(search, **settings)
+        assert len({trial.actions for trial in read_trials(tmp_path)}) == 6
+
+    def test_one_failure_among_complete_trials_does_not(self, tmp_path, monkeypatch):
+        evaluate = Evaluator.evaluate
+
+        def second_fails(self, proposals, step, *callbacks):
+            results = evaluate(self, proposals, step, *callbacks)
+            if step != 1:
+                return results
+            return [
+                dataclasses.replace(
+                    item,
+                    student=None,
+                    trial=dataclasses.replace(
+                        item.trial, state="failed", objective=None, failure="broken"
+                    ),
+                )
+                for item in results
+            ]
+
+        monkeypatch.setattr(Evaluator, "evaluate", second_fails)
+        result = search(run_dir=tmp_path, num_kernels=1, num_steps=3, full_epochs=0)
+        states = [trial.state for trial in result.trials]
+        assert states == ["complete", "failed", "complete"]
+        assert result.summary["num_failed_trials"] == 1
+
+    def test_an_exhausted_space_ends_the_search(self, tmp_path, capsys):
+        inputs = keras.Input((8,))
+        hidden = keras.layers.Dense(3, name="hidden")(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(3, name="top")(hidden))
+        model.get_layer("hidden").kernel.assign(np.eye(8)[:, :3])
+        settings = {"num_steps": 4, "full_epochs": 0, "run_dir": tmp_path}
+        result = search(model, display=Display(), **settings)
+        assert len(result.trials) < 12
+        assert "There is no student left that was not tried." in capsys.readouterr().out
+        again = search(model, **settings)
+        assert comparable(again.trials) == comparable(result.trials)
+
+
+def test_it_can_be_watched(capsys, tmp_path):
+    search(display=Display(), run_dir=tmp_path, num_steps=1, full_epochs=1, test=toy.TEST)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Teacher toy: 327 parameters, validation accuracy ")
+    trials = [line for line in lines if line.startswith("Trial ")]
+    assert len(trials) == 3
+    # Each line tells what was known when it was printed.
+    assert "(best so far)" in trials[0]
+    for number, line in enumerate(trials):
+        if "(best " in line and "so far" not in line:
+            assert int(line.split("trial ")[1].split(")")[0]) < number
+
+
+TWO_DEVICES = """
+import keras, sys, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import pytest, toy
+from esnac_tf.compression import search_students
+
+def search(distribute, run_dir):
+    settings = {**toy.SHORT, "num_steps": 1, "full_epochs": 1, "num_kernels": 2}
+    return search_students(
+        toy.teacher(), toy.TRAIN, toy.VALIDATION, test=toy.TEST,
+        run_dir=run_dir, distribute=distribute, **settings,
+    )
+
+two, one = search("mirrored", sys.argv[1]), search("none", None)
+assert [t.actions for t in two.trials] == [t.actions for t in one.trials]
+for student in two.students:
+    model = keras.models.load_model(two.run_dir / student.exports["keras"])
+    assert toy.accuracy(model, toy.TEST) == pytest.approx(student.test_accuracy)
+    assert toy.accuracy(model, toy.VALIDATION) == pytest.approx(student.validation_accuracy)
+print("passed")
+"""
+
+
+def test_two_devices(tmp_path):
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    result = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr[-4000:]
+    assert result.stdout.endswith("passed\n")

@@ -1,0 +1,92 @@
+"""The settings of a search."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from esnac_tf import config
+from esnac_tf.config import SearchConfig
+from esnac_tf.errors import UserError
+
+
+def test_the_defaults_are_the_paper_s():
+    settings = SearchConfig()
+    assert (settings.num_steps, settings.num_kernels, settings.num_candidates) == (20, 8, 1000)
+    assert (settings.search_epochs, settings.full_epochs, settings.num_best) == (10, 300, 4)
+    search, full = settings.search_training(), settings.full_training()
+    assert (search.optimizer, search.learning_rate, search.weight_decay) == ("adam", 1e-3, 5e-4)
+    assert (full.optimizer, full.learning_rate, full.momentum) == ("sgd", 0.01, 0.9)
+    assert full.learning_rate_drop_epochs == 100
+    assert settings.surrogate().max_steps == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, -1) for name in ("num_steps", "full_epochs", "seed", "weight_decay")],
+        *[
+            (name, 0)
+            for name in (
+                "num_kernels",
+                "num_candidates",
+                "kernel_steps",
+                "search_epochs",
+                "num_best",
+                "batch_size",
+                "search_learning_rate",
+                "full_learning_rate",
+            )
+        ],
+        ("num_steps", 1.5),
+        ("num_steps", None),
+        ("num_steps", "3"),
+        ("search_learning_rate", math.nan),
+        ("full_learning_rate", math.inf),
+        ("weight_decay", math.nan),
+        *[(name, "nonsense") for name in ("channel_groups", "channel_importance", "distribute")],
+    ],
+)
+def test_a_value_out_of_range_is_told_by_its_name(name, value):
+    with pytest.raises(UserError) as caught:
+        SearchConfig(**{name: value})
+    assert str(caught.value).startswith(f"{name} must ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["strategy", "acquisition", "objective", "distillation_loss", "full_loss", "export"],
+)
+def test_an_unknown_name_is_told_with_the_known_ones(name):
+    with pytest.raises(UserError, match=r"Unknown .*'nonsense'\.\nKnown: "):
+        SearchConfig(**{name: ("nonsense",) if name == "export" else "nonsense"})
+
+
+def test_whole_numbers_of_numpy_and_single_formats_are_taken():
+    settings = SearchConfig(num_steps=np.int64(3), seed=np.uint8(5), export="keras")
+    assert settings == SearchConfig(num_steps=3, seed=5, export=("keras",))
+    json.dumps(settings.fixed())
+
+
+def test_learning_rates_fall_after_each_third_of_any_number_of_epochs():
+    for epochs, expected in ((0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (20, 7)):
+        training = SearchConfig(full_epochs=epochs).full_training()
+        assert training.learning_rate_drop_epochs == expected
+
+
+def test_only_what_changes_no_trial_may_change_in_a_resumed_run():
+    fixed = SearchConfig().fixed()
+    names = {field.name for field in dataclasses.fields(SearchConfig)}
+    assert names - set(fixed) == set(config._FREE)
+    assert {"seed", "num_kernels", "search_epochs", "batch_size", "strategy"} <= set(fixed)
+
+
+def test_the_module_needs_no_tensorflow():
+    code = "import esnac_tf.config, sys; print('tensorflow' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert result.stdout == b"False\n"

@@ -1,0 +1,291 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import toy
+
+from esnac_tf.record import read_trials
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "esnac_tf.search"]
+SHORT = [
+    "--num_steps=2", "--num_kernels=2", "--num_candidates=10", "--kernel_steps=2",
+    "--search_epochs=1", "--num_best=1", "--full_epochs=1", "--batch_size=16",
+    "--export=saved_model,keras,litert",
+]  # fmt: skip
+
+
+def run(command, folder, **environment):
+    # As a user has it: without what this test run's environment says to TensorFlow.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "PYTHONWARNINGS"))}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "ESNAC_TF_CACHE": str(folder / "cache"),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder: toy.npz, toy.keras and much that is broken."""
+    path = tmp_path_factory.mktemp("work")
+    (x_train, y_train), (x_test, y_test) = toy.TRAIN, toy.TEST
+    data = {"x_train": x_train, "x_test": x_test}
+    np.savez(path / "toy.npz", **data, y_train=y_train, y_test=y_test)
+    np.savez(path / "four.npz", **data, y_train=np.arange(len(y_train)) % 4, y_test=y_test)
+    narrow = {name: x[:, :7] for name, x in data.items()}
+    np.savez(path / "narrow.npz", **narrow, y_train=y_train, y_test=y_test)
+    model = toy.teacher()
+    model.save(path / "toy.keras")
+    whole = (path / "toy.keras").read_bytes()
+    (path / "short.keras").write_bytes(whole[: len(whole) // 2])
+    (path / "text.keras").write_text("This is no model.\n")
+    (path / "notes.txt").write_text("Nor is this.\n")
+    (path / "folder.keras").mkdir()
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(4)(inputs))
+    keras.Model(inputs, keras.layers.Dense(3)(hidden)).save(path / "lambda.keras")
+    keras.Model(model.input, [model.output, model.output]).save(path / "outputs.keras")
+    (path / "run_is_a_file").write_text("")
+    (path / "resnet18").mkdir()  # a name wins over a folder of the same spelling
+    return path
+
+
+# Each is told before TensorFlow is imported, so at once.
+EARLY = {
+    "": "--teacher is missing.",
+    "--teacher=toy.keras": "--dataset is missing.",
+    "--teacher=resnet81 --dataset=digits": "Did you mean 'resnet18'?",
+    "--teacher=resnet18(depth=3) --dataset=digits": "argument that is not known",
+    "--teacher=resnet18( --dataset=digits": "Can't read the teacher",
+    "--teacher=missing.keras --dataset=digits": "--teacher=missing.keras does not exist.",
+    "--teacher=toy.keras --dataset=toy.npz --teacher_weights=w.h5": "Leave --teacher_weights out",
+    "--teacher=vgg16 --dataset=digits --input_scale=255": "--input_scale is for teachers from",
+    "--num_step=3": "Unknown command line flag 'num_step'. Did you mean: num_steps ?",
+    "search now": "Expected flags only, received 'search'.",
+    "--flagfile=missing.flags": "missing.flags",
+    "--num_steps=many": "--num_steps=many",
+    "--mixed_precision=maybe": "--mixed_precision=maybe",
+    **{
+        f"--teacher=toy.keras --dataset=toy.npz --{flag}": expected
+        for flag, expected in {
+            "num_steps=-1": "--num_steps=-1",
+            "num_kernels=0": "--num_kernels=0",
+            "batch_size=0": "--batch_size=0",
+            "search_learning_rate=0": "--search_learning_rate must be above 0",
+            "full_learning_rate=nan": "--full_learning_rate must be above 0",
+            "teacher_learning_rate=-1": "--teacher_learning_rate must be above 0",
+            "weight_decay=-1": "--weight_decay must be at least 0",
+            "input_scale=nan": "--input_scale must be above 0",
+            "channel_groups=all": "--channel_groups must be one of width, dependency",
+            "channel_importance=all": "--channel_importance must be one of",
+            "distribute=all": "--distribute must be one of auto, none, mirrored",
+            "strategy=esnak": "Unknown strategy 'esnak'. Did you mean 'esnac'?",
+            "acquisition=expected": "Unknown acquisition 'expected'.",
+            "objective=param": "Did you mean 'params'?",
+            "distillation_loss=mse": "Unknown distillation loss 'mse'.",
+            "full_loss=crossentropy": "Did you mean 'cross_entropy'?",
+            "export=keras,onnx": "Unknown export format 'onnx'.",
+            "run_dir=run_is_a_file": "Cannot use run_is_a_file",
+        }.items()
+    },
+}  # fmt: skip
+# These need TensorFlow.
+LATE = {
+    "--teacher=text.keras --dataset=toy.npz": "text.keras is broken",
+    "--teacher=short.keras --dataset=toy.npz": "short.keras is broken",
+    "--teacher=folder.keras --dataset=toy.npz": "is a folder",
+    "--teacher=notes.txt --dataset=toy.npz": "received the suffix '.txt'",
+    "--teacher=lambda.keras --dataset=toy.npz": "without Lambda",
+    "--teacher=outputs.keras --dataset=toy.npz": "outputs of shape (None, 3), (None, 3)",
+    "--teacher=toy.keras --dataset=four.npz": "has 3 classes, the data set four.npz has 4",
+    "--teacher=toy.keras --dataset=narrow.npz": "(8,), the training data has (7,)",
+    "--teacher=toy.keras --dataset=narrow.npz --dry_run": "(8,), the training data has (7,)",
+    "--teacher=toy.keras --dataset=missing.npz": "--dataset=missing.npz does not exist",
+    "--teacher=toy.keras --dataset=cifar01": "Did you mean 'cifar10'?",
+    "--teacher=toy.keras --dataset=notes.txt": "a kind that is not read",
+    "--teacher=toy.keras --dataset=toy.npz --train_examples=1000": "1000",
+    "--teacher=resnet18 --dataset=toy.npz": "takes pictures of shape",
+    "--teacher=toy.keras --dataset=toy.npz --num_steps=0": "no complete trial",
+}  # fmt: skip
+# Runs many commands in one process that has TensorFlow once.
+DRIVER = """
+import contextlib, io, json, sys
+from esnac_tf import search
+results = []
+for command in json.loads(sys.argv[1]):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = search.main(["search", *command.split()])
+    results.append([code, errors.getvalue(), "tensorflow" in sys.modules])
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def mistakes(folder):
+    """(exit code, error output, whether TensorFlow was imported) of every wrong command."""
+    commands = [*EARLY, *LATE]
+    result = run([sys.executable, "-c", DRIVER, json.dumps(commands)], folder)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return dict(zip(commands, json.loads(result.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("command", [*EARLY, *LATE])
+def test_mistakes_are_told_in_two_lines(mistakes, command):
+    code, errors, with_tensorflow = mistakes[command]
+    assert code == 2
+    assert {**EARLY, **LATE}[command] in errors
+    assert errors.startswith("Error: ")
+    assert 1 <= len(errors.splitlines()) <= 2
+    assert "Traceback" not in errors
+    assert with_tensorflow == (command in LATE)
+
+
+def test_mistakes_leave_nothing_behind(mistakes, folder):
+    assert not (folder / "cache").exists()
+
+
+def test_help_answers_at_once(folder):
+    start = time.perf_counter()
+    result = run([*COMMAND, "--help"], folder)
+    secs = time.perf_counter() - start
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert secs < 3  # about 0.3 on an idle machine; TensorFlow alone takes 5
+    for flag in ("--teacher", "--num_steps=20", "--export=saved_model,keras", "--dry_run=false"):
+        assert f"  {flag}\n" in result.stdout
+    for name in ("resnet18", "cifar100", "evolution", "soft_targets", "litert"):
+        assert name in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 90
+
+
+def test_a_reader_who_leaves_is_no_error(folder):
+    command = f"'{sys.executable}' -m esnac_tf.search --help | head -1"
+    result = run(["bash", "-c", command], folder)
+    assert result.stderr == ""
+
+
+def test_a_mistake_in_a_process_of_its_own(folder):
+    result = run([*COMMAND, "--teacher=text.keras", "--dataset=toy.npz"], folder)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_a_dry_run_prints_and_writes_nothing(folder):
+    before = sorted(folder.rglob("*"))
+    result = run(
+        [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", "--dry_run", "--run_dir=dry"], folder
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    for text in ("Data set toy.npz: 86", "Teacher toy:", "Search space:", "Full training:"):
+        assert text in result.stdout
+    assert "Training of the teacher" not in result.stdout
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """A whole run, and the output of the same command once more."""
+    command = [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", "--run_dir=out/run", *SHORT]
+    first = run(command, folder)
+    assert first.returncode == 0, first.stderr[-4000:]
+    trials = (folder / "out/run/trials.jsonl").read_bytes()
+    summary = json.loads((folder / "out/run/summary.json").read_text())
+    second = run(command, folder)
+    return first, trials, summary, second
+
+
+def test_a_whole_run_says_what_happens_and_nothing_else(whole):
+    first, *_ = whole
+    assert first.stderr == ""
+    lines = first.stdout.splitlines()
+    assert lines[0] == (
+        "Data set toy.npz: 86 examples to train on, 10 held out, 40 to test, 3 classes."
+    )
+    assert lines[1] == "The run folder is out/run."
+    assert sum(line.startswith("Trial ") for line in lines) == 4
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("Model ")) :]
+    assert table[1].startswith("teacher")
+    assert table[2].startswith("student 1")
+    text = "\n".join(table)
+    for suffix in (".keras", ".tflite", "_saved_model"):
+        assert suffix in text
+    assert lines[-1] == "All of it is in out/run."
+    assert not any(ord(character) < 32 for character in first.stdout.replace("\n", ""))
+
+
+def test_the_same_command_goes_on_and_changes_no_trial(whole, folder):
+    _, trials, summary, second = whole
+    assert second.returncode == 0, second.stderr[-4000:]
+    assert "Going on after 4 trials in out/run." in second.stdout
+    assert (folder / "out/run/trials.jsonl").read_bytes() == trials
+    again = json.loads((folder / "out/run/summary.json").read_text())
+    del summary["duration_secs"], again["duration_secs"]
+    assert again == summary
+
+
+def test_another_configuration_is_refused_before_anything_is_loaded(whole, folder):
+    command = [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", "--run_dir=out/run"]
+    start = time.perf_counter()
+    result = run([*command, *SHORT, "--seed=5"], folder)
+    assert result.returncode == 2
+    assert "seed is 0 there and 5 now" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+    assert time.perf_counter() - start < 3
+    assert len(read_trials(folder / "out/run")) == 4
+
+
+READER = """
+import json, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "esnac_tf":
+            raise ImportError("the export needs esnac_tf")
+sys.meta_path.insert(0, Refuse())
+import keras, numpy as np, tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+exports, x = json.loads(sys.argv[1]), np.load("toy.npz")["x_test"]
+outputs = [
+    keras.models.load_model(exports["keras"])(x, training=False),
+    (loaded := tf.saved_model.load(exports["saved_model"])).serve(x),
+    *Interpreter(exports["litert"]).get_signature_runner("serving_default")(features=x).values(),
+]
+np.savez("outputs.npz", *[np.asarray(output) for output in outputs])
+"""
+
+
+def test_exports_give_equal_outputs_without_the_project(whole, folder):
+    summary = whole[2]
+    [student] = summary["students"]
+    exports = {name: f"out/run/{path}" for name, path in student["exports"].items()}
+    assert sorted(exports) == ["keras", "litert", "saved_model"]
+    result = run([sys.executable, "-c", READER, json.dumps(exports)], folder, PYTHONPATH="")
+    assert result.returncode == 0, result.stderr[-4000:]
+    with np.load(folder / "outputs.npz") as archive:
+        outputs = [archive[name] for name in archive.files]
+    assert len(outputs) == 3
+    for output in outputs[1:]:
+        np.testing.assert_allclose(output, outputs[0], rtol=1e-4, atol=1e-4)
+    accuracy = np.mean(outputs[0].argmax(axis=1) == toy.TEST[1])
+    assert student["test_accuracy"] == pytest.approx(accuracy)
