@@ -23,6 +23,7 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display, count, percent
 from esnac_tf.distillation import evaluate_accuracy, get_strategy, losses, train
+from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator
 from esnac_tf.graph.checks import (
@@ -170,7 +171,11 @@ def search_students(
     """
     config = _config(config, settings)
     display = display or Display(quiet=True)
-    with tempfile.TemporaryDirectory() as scratch, RunFolder(run_dir or scratch) as run:
+    with (
+        interruptible(),
+        tempfile.TemporaryDirectory() as scratch,
+        RunFolder(run_dir or scratch) as run,
+    ):
         run.check_or_write_config({**config.fixed(), **(run_config or {})})
         search = _Search(model, train, validation, test, config, run, display)
         best = search.run_steps()

@@ -29,8 +29,9 @@ def describe_search(
     """Describes teacher, search space and cost of a search.
 
     The cost counts multiply-adds: the teacher's forward pass, and three times the mean forward
-    pass of a few random students, which are built for it. The time assumes the rate of the teacher's forward pass, measured
-    here on one batch; it leaves out the surrogate, and what building and compiling takes.
+    pass of a few random students, which are built for it. The time assumes the rate of the
+    teacher's forward pass, measured here on one batch; it leaves out the surrogate, and what
+    building and compiling takes.
 
     Args:
         model: The teacher.

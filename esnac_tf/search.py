@@ -10,6 +10,7 @@ import datetime
 import math
 import os
 import pathlib
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -190,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         _run()
     except (UserError, flags.Error) as error:
-        lines = str(error).strip().splitlines()
-        print("\n".join(["Error: " + lines[0], *lines[1:2]]), file=sys.stderr)
+        text = _told(error) if isinstance(error, flags.Error) else str(error)
+        print(f"Error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         run_dir = FLAGS["run_dir"].value
@@ -203,6 +204,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _told(error: flags.Error) -> str:
+    """What absl says of a wrong flag, in our words where it speaks of Python."""
+    text = str(error).removeprefix("ERROR:: ").strip()
+    found = re.match(r"flag --(\w+)=(.*?): ", text)
+    if found is None or found[1] not in FLAGS:
+        return text
+    flag = FLAGS[found[1]]
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    expected = kinds.get(flag.flag_type(), "another value")
+    least = getattr(flag.parser, "lower_bound", None)
+    bound = "" if least is None else f" of at least {least}"
+    return f"--{found[1]} must be {expected}{bound}, received {found[2]!r}."
 
 
 def _run() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ import esnac_tf
 from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.display import Display
+from esnac_tf.distillation import joint_step
 from esnac_tf.errors import UserError
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.record import read_trials
@@ -170,6 +172,20 @@ class TestResume:
         assert [trial.number for trial in read_trials(tmp_path)] == [0, 1, 2]
         self.resumed_equals(finished[2], tmp_path)
 
+    def test_an_interruption_while_tensorflow_traces_fails_no_student(self, tmp_path, monkeypatch):
+        """TensorFlow turns it into a SystemError, which looks like the student's fault."""
+
+        def interrupted(*arguments):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise SystemError("returned a result with an exception set") from None
+
+        monkeypatch.setattr(joint_step, "StudentUpdate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(run_dir=tmp_path)
+        assert read_trials(tmp_path) == []
+
     def test_a_finished_run_gives_the_same_again(self, finished, tmp_path):
         run_dir = tmp_path / "copy"
         shutil.copytree(finished[2].run_dir, run_dir)
@@ -237,7 +253,7 @@ class TestData:
     def test_probabilities_are_learnt_as_logits_are(self):
         """log(softmax(z)) differs from z by a constant only."""
         results = [
-            search(model, num_steps=1, full_epochs=1, full_loss="soft_targets")
+            search(model, num_steps=1, num_kernels=2, full_epochs=1, full_loss="soft_targets")
             for model in (
                 toy.teacher(activation="softmax"),
                 toy.teacher(end=[keras.Sequential([keras.Input((3,)), keras.layers.Softmax()])]),
@@ -378,6 +394,7 @@ class TestFailures:
         hidden = keras.layers.Dense(3, name="hidden")(inputs)
         model = keras.Model(inputs, keras.layers.Dense(3, name="top")(hidden))
         model.get_layer("hidden").kernel.assign(np.eye(8)[:, :3])
+        model.get_layer("top").kernel.assign(np.eye(3))
         settings = {"num_steps": 4, "full_epochs": 0, "run_dir": tmp_path}
         result = search(model, display=Display(), **settings)
         assert len(result.trials) < 12

@@ -81,15 +81,16 @@ EARLY = {
     "--teacher=vgg16 --dataset=digits --input_scale=255": "--input_scale is for teachers from",
     "--num_step=3": "Unknown command line flag 'num_step'. Did you mean: num_steps ?",
     "search now": "Expected flags only, received 'search'.",
-    "--flagfile=missing.flags": "missing.flags",
-    "--num_steps=many": "--num_steps=many",
-    "--mixed_precision=maybe": "--mixed_precision=maybe",
+    "--flagfile=missing.flags": "Error: Unable to open flagfile",
+    "--num_steps=many": "--num_steps must be a whole number of at least 0, received 'many'.",
+    "--mixed_precision=maybe": "--mixed_precision must be true or false, received 'maybe'.",
     **{
         f"--teacher=toy.keras --dataset=toy.npz --{flag}": expected
         for flag, expected in {
-            "num_steps=-1": "--num_steps=-1",
-            "num_kernels=0": "--num_kernels=0",
-            "batch_size=0": "--batch_size=0",
+            "num_steps=-1": "--num_steps must be a whole number of at least 0, received '-1'.",
+            "num_kernels=0": "--num_kernels must be a whole number of at least 1",
+            "batch_size=0": "--batch_size must be",
+            "weight_decay=much": "--weight_decay must be a number, received 'much'.",
             "search_learning_rate=0": "--search_learning_rate must be above 0",
             "full_learning_rate=nan": "--full_learning_rate must be above 0",
             "teacher_learning_rate=-1": "--teacher_learning_rate must be above 0",

@@ -29,8 +29,8 @@ def names() -> list[str]:
         The names in alphabetical order.
 
     Example:
-        >>> names()
-        ['cifar10', 'cifar100', 'digits', 'fashion_mnist', 'mnist']
+        >>> "cifar10" in names()
+        True
     """
     return FAMILY.names()
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.batch_norm_momentum import capped_momentum
 from esnac_tf.distillation.evaluation import Evaluation
+from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.mixed_precision import float16_compute
@@ -140,7 +141,11 @@ def train(
     first_weights = [student.get_weights() for student in students]
     outcomes: dict[int, TrainingOutcome] = {}
     groups = [list(range(len(students)))] if students else []
-    with _precision(config, models), capped_momentum(students, config.batch_norm_momentum):
+    with (
+        interruptible(),
+        _precision(config, models),
+        capped_momentum(students, config.batch_norm_momentum),
+    ):
         while groups:
             group = groups.pop(0)
             for index in group:

@@ -1,6 +1,6 @@
 """Formats in which a student leaves the project, one file a format.
 
-A format's name, in `--export_formats`, is the name of its file in this folder. A new format is
+A format's name, in `--export`, is the name of its file in this folder. A new format is
 one new file with one public function:
 
     def export(model: keras.Model, path_stem: pathlib.Path) -> pathlib.Path
@@ -57,8 +57,8 @@ def names() -> list[str]:
     """The names of all export formats, sorted.
 
     Example:
-        >>> names()
-        ['keras', 'litert', 'saved_model']
+        >>> "keras" in names()
+        True
     """
     return FAMILY.names()
 
@@ -78,11 +78,11 @@ def get(name: str) -> Exporter:
     Example:
         >>> get("saved_model").__name__
         'esnac_tf.exporters.saved_model'
-        >>> get("onnx")
+        >>> get("paper")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        esnac_tf.errors.UnknownNameError: Unknown export format 'onnx'.
-        Known: keras, litert, saved_model. A new one is added in esnac_tf/exporters/.
+        esnac_tf.errors.UnknownNameError: Unknown export format 'paper'.
+        Known: ... A new one is added in esnac_tf/exporters/.
     """
     return cast(Exporter, FAMILY.module(name))
 

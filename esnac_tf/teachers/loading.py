@@ -33,10 +33,8 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a layer's from_config raises.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0][:300] if lines else type(error).__name__
         raise UserError(
-            f"Keras can't load {path}: {reason}\n"
+            f"Keras can't load {path}: {_first_sentence(error)}.\n"
             "Give a whole model that this version of Keras saved, without Lambda layers."
         ) from error
     return model
@@ -58,7 +56,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         try:
             model.load_weights(path)
         except Exception as error:
-            raise _unfit(model, path, str(error)) from error
+            raise _unfit(model, path, _first_sentence(error)) from error
         return
     weights = load(path).get_weights()
     expected = [tuple(weight.shape) for weight in model.weights]
@@ -106,8 +104,14 @@ def _broken(path: pathlib.Path, reason: str) -> UserError:
 
 
 def _unfit(model: keras.Model, path: pathlib.Path, reason: str) -> UserError:
-    first_line = reason.strip().splitlines()[0][:300] if reason.strip() else "unreadable"
     return UserError(
-        f"The weights in {path} do not fit teacher {model.name!r}: {first_line}.\n"
+        f"The weights in {path} do not fit teacher {model.name!r}: {reason}.\n"
         "Give weights of the same architecture, width, input shape and number of classes."
     )
+
+
+def _first_sentence(error: Exception) -> str:
+    """What went wrong, without Keras's advice to Python programmers."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0].split(". ")[0].rstrip(".")[:300] if lines else ""
+    return reason or type(error).__name__

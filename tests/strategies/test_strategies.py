@@ -181,7 +181,7 @@ class TestEsnac:
             assert own == scores.max()
 
     def test_kernels_take_turns_where_more_is_asked_for(self, fake, space):
-        strategy, drawn = fake
+        strategy, _ = fake
         proposals = strategy.suggest(5)
         for kernel, sign in enumerate((1, -1)):
             encoded = strategy._encode(space.from_actions(proposals[kernel::2]))

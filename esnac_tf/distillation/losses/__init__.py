@@ -50,8 +50,8 @@ def names() -> list[str]:
     """Returns the names of all losses, sorted, without importing any of them.
 
     Example:
-        >>> names()
-        ['cross_entropy', 'logit_mse', 'soft_targets', 'soft_targets_and_labels']
+        >>> "logit_mse" in names()
+        True
     """
     return FAMILY.names()
 
