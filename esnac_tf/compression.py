@@ -19,6 +19,7 @@ import numpy as np
 
 from esnac_tf import exporters, objectives, strategies
 from esnac_tf.architecture import ActionSet
+from esnac_tf.best_students import BestStudents
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display, count, percent
@@ -36,65 +37,12 @@ from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.objectives import Measurement
 from esnac_tf.record import RunFolder, ScalarWriter
+from esnac_tf.result import SearchResult, Student
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.strategies import StrategyContext
 from esnac_tf.student import StudentBuilder
 from esnac_tf.training_progress import training_progress
 from esnac_tf.trial import Trial
-
-
-@dataclasses.dataclass(frozen=True)
-class Student:
-    """One of the best students, trained fully.
-
-    Attributes:
-        model: The student, a plain Keras model.
-        trial: The trial that found it.
-        num_params: Its parameters.
-        flops: Multiply-adds of one example.
-        validation_accuracy: After the full training, 0 to 1.
-        test_accuracy: Measured once, at the very end; None without test data.
-        objective: f(x) with this validation accuracy.
-        times_smaller: Parameters of the teacher / parameters of the student.
-        exports: Where it is saved, by format, relative to the run folder; empty without one.
-    """
-
-    model: keras.Model
-    trial: Trial
-    num_params: int
-    flops: int
-    validation_accuracy: float
-    test_accuracy: float | None
-    objective: float
-    times_smaller: float
-    exports: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The student as summary.json has it: all but the model."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del values["model"]
-        values["trial"] = self.trial.number
-        values["actions"] = self.trial.actions.to_json()
-        values["compression_ratio"] = 1 - 1 / self.times_smaller
-        values["exports"] = dict(self.exports)
-        return values
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        students: The best students, best objective first.
-        trials: All trials, in the order of their numbers.
-        summary: What summary.json holds.
-        run_dir: The run folder; None if none was asked for.
-    """
-
-    students: tuple[Student, ...]
-    trials: tuple[Trial, ...]
-    summary: Mapping[str, Any]
-    run_dir: pathlib.Path | None
 
 
 def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -> keras.Model:
@@ -186,46 +134,6 @@ def search_students(
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 
 
-class _Best:
-    """The best students so far: their trials here, their weights in the run folder."""
-
-    def __init__(self, folder: pathlib.Path, size: int) -> None:
-        self._folder = folder
-        self._size = size
-        self.trials: list[Trial] = []
-
-    def add(self, evaluated: Sequence[Evaluated]) -> None:
-        """Keeps the weights of those that are among the best, and drops those that fell out."""
-        ranked = sorted(
-            [*self.trials, *(item.trial for item in evaluated if item.trial.is_complete)],
-            key=lambda trial: -float(trial.objective or 0.0),
-        )
-        kept, dropped = ranked[: self._size], ranked[self._size :]
-        numbers = {trial.number for trial in kept}
-        self.keep([item for item in evaluated if item.trial.number in numbers])
-        for trial in dropped:
-            self._path(trial).unlink(missing_ok=True)
-        self.trials = kept
-
-    def keep(self, evaluated: Sequence[Evaluated]) -> None:
-        """Writes the weights of students, as far as they are here."""
-        for item in evaluated:
-            if item.student is not None:
-                with exporters.replacing(self._path(item.trial)) as path:
-                    item.student.save_weights(path)
-
-    def lost(self) -> list[Trial]:
-        """Those whose weights are not there, as when more are to be kept than at first."""
-        return [trial for trial in self.trials if not self._path(trial).exists()]
-
-    def restore(self, model: keras.Model, trial: Trial) -> None:
-        """Gives a model the weights of one of the best."""
-        model.load_weights(self._path(trial))
-
-    def _path(self, trial: Trial) -> pathlib.Path:
-        return self._folder / f"trial_{trial.number:05d}.weights.h5"
-
-
 class _Search:
     """A search under way."""
 
@@ -241,7 +149,7 @@ class _Search:
     ) -> None:
         self._start_secs = time.perf_counter()
         self._config, self._run, self._display = config, run, display
-        num_classes = check_classifier(model)
+        num_classes = self._num_classes = check_classifier(model)
         self._name = model.name
         self._graph = analyse(model, config.channel_groups)
         check_searchable(self._graph)
@@ -265,7 +173,7 @@ class _Search:
         self._measured = self._measure_teacher()
         self._trials = run.trials()
 
-    def run_steps(self) -> _Best:
+    def run_steps(self) -> BestStudents:
         """Suggests, evaluates, records and learns; trials of an earlier process count."""
         config, run = self._config, self._run
         strategy = strategies.create(
@@ -278,7 +186,7 @@ class _Search:
                 config.surrogate(),
             ),
         )
-        best = _Best(run.path / "checkpoints", config.num_best)
+        best = BestStudents(run.path / "checkpoints", config.num_best)
         best.add([Evaluated(trial, None) for trial in self._trials])
         if self._trials:
             self._display.message(f"Going on after {len(self._trials)} trials in {run.path}.")
@@ -313,7 +221,7 @@ class _Search:
         self._restore(best)
         return best
 
-    def _restore(self, best: _Best) -> None:
+    def _restore(self, best: BestStudents) -> None:
         """Trains those of the best again whose weights are not there; they come out the same."""
         lost = best.lost()
         for step in sorted({trial.step for trial in lost}):
@@ -323,7 +231,7 @@ class _Search:
             )
             best.keep(self._evaluate(again, step))
 
-    def train_fully(self, best: _Best) -> list[Student]:
+    def train_fully(self, best: BestStudents) -> list[Student]:
         """Trains the best students to the end, together; best objective first."""
         config = self._config
         if not best.trials:
@@ -407,6 +315,7 @@ class _Search:
         summary = {
             "teacher": teacher,
             "students": [student.to_json() for student in students],
+            "settings": self._config.free(),
             "num_trials": len(trials),
             "num_failed_trials": sum(not trial.is_complete for trial in trials),
             "duration_secs": time.perf_counter() - self._start_secs,
@@ -442,6 +351,11 @@ class _Search:
             f"Teacher {self._name}: {count(recorded['num_params'])} parameters, "
             f"validation accuracy {percent(recorded['validation_accuracy'])}."
         )
+        if recorded["validation_accuracy"] < 1.5 / self._num_classes:
+            self._display.message(
+                "Warning: that is hardly better than chance. Is the teacher trained, and on data "
+                "in these units (see --input_scale)?"
+            )
         return Measurement(
             recorded["num_params"], recorded["flops"], recorded["validation_accuracy"]
         )

@@ -157,3 +157,11 @@ class SearchConfig:
         """The settings that must be the same when a run is resumed, as JSON values."""
         values = dataclasses.asdict(self)
         return {name: value for name, value in values.items() if name not in _FREE}
+
+    def free(self) -> dict[str, Any]:
+        """The settings that may differ when a run is resumed, as JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+            if name in _FREE
+        }

@@ -18,7 +18,8 @@ crash is dropped with a warning, and overwritten by the next trial.
 **teacher.json** and the `teacher` of **summary.json** have `num_params` (trainable weights),
 `flops` (multiply-adds of one example), `validation_accuracy` and `test_accuracy` (0 to 1), and
 `weights_sha256`, which tells this teacher from another.
-summary.json has `students` beside it, best first. A student has these fields too, and
+summary.json has `settings` beside it (those that may change when the run goes on) and
+`students`, best first. A student has these fields too, and
 
     trial               the number of the trial in trials.jsonl that found it
     actions             what was done to the teacher, as in that trial

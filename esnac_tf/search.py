@@ -246,9 +246,15 @@ def _run() -> None:
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
             f"or one of {', '.join(teachers.names())}."
         )
+    display = Display()
     if FLAGS.run_dir and os.path.exists(FLAGS.run_dir) and not FLAGS.dry_run:
         with RunFolder(FLAGS.run_dir) as run:  # told before a teacher is trained for hours
             run.check_or_write_config({**config.fixed(), **_origin()})
+            summary = run.summary()
+        if summary is not None and summary.get("settings") == config.free():
+            display.message(f"The search in {FLAGS.run_dir} is finished.")
+            display.summary_table(summary, FLAGS.run_dir)
+            return
     if "tensorflow" not in sys.modules:
         with _silence():
             _start_tensorflow()
@@ -260,7 +266,6 @@ def _run() -> None:
         validation_examples=FLAGS.validation_examples,
         seed=config.seed,
     )
-    display = Display()
     display.message(
         f"Data set {splits.name}: {len(splits.x_train):,} examples to train on, "
         f"{len(splits.x_validation):,} held out, {len(splits.x_test):,} to test, "

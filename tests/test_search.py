@@ -7,7 +7,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -165,13 +164,10 @@ def test_mistakes_leave_nothing_behind(mistakes, folder):
     assert not (folder / "cache").exists()
 
 
-def test_help_answers_at_once(folder):
-    start = time.perf_counter()
+def test_help_lists_flags_and_names(folder):
     result = run([*COMMAND, "--help"], folder)
-    secs = time.perf_counter() - start
     assert result.returncode == 0
     assert result.stderr == ""
-    assert secs < 3  # about 0.3 on an idle machine; TensorFlow alone takes 5
     for flag in ("--teacher", "--num_steps=20", "--export=saved_model,keras", "--dry_run=false"):
         assert f"  {flag}\n" in result.stdout
     for name in ("resnet18", "cifar100", "evolution", "soft_targets", "litert"):
@@ -207,14 +203,16 @@ def test_a_dry_run_prints_and_writes_nothing(folder):
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    """A whole run, and the output of the same command once more."""
+    """A whole run, the same command on its trials alone, and the same when all is done."""
     command = [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", "--run_dir=out/run", *SHORT]
     first = run(command, folder)
     assert first.returncode == 0, first.stderr[-4000:]
     trials = (folder / "out/run/trials.jsonl").read_bytes()
     summary = json.loads((folder / "out/run/summary.json").read_text())
+    finished = run(command, folder)
+    (folder / "out/run/summary.json").unlink()
     second = run(command, folder)
-    return first, trials, summary, second
+    return first, trials, summary, second, finished
 
 
 def test_a_whole_run_says_what_happens_and_nothing_else(whole):
@@ -237,7 +235,7 @@ def test_a_whole_run_says_what_happens_and_nothing_else(whole):
 
 
 def test_the_same_command_goes_on_and_changes_no_trial(whole, folder):
-    _, trials, summary, second = whole
+    _, trials, summary, second, _ = whole
     assert second.returncode == 0, second.stderr[-4000:]
     assert "Going on after 4 trials in out/run." in second.stdout
     assert (folder / "out/run/trials.jsonl").read_bytes() == trials
@@ -246,14 +244,23 @@ def test_the_same_command_goes_on_and_changes_no_trial(whole, folder):
     assert again == summary
 
 
+def test_a_finished_run_shows_its_table_again(whole):
+    first, *_, finished = whole
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    lines = finished.stdout.splitlines()
+    assert lines[0] == "The search in out/run is finished."
+    first_lines = first.stdout.splitlines()
+    start = next(i for i, line in enumerate(first_lines) if line.startswith("Model "))
+    assert lines[1:] == first_lines[start:-1]
+
+
 def test_another_configuration_is_refused_before_anything_is_loaded(whole, folder):
     command = [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", "--run_dir=out/run"]
-    start = time.perf_counter()
     result = run([*command, *SHORT, "--seed=5"], folder)
     assert result.returncode == 2
     assert "seed is 0 there and 5 now" in result.stderr
     assert len(result.stderr.splitlines()) == 2
-    assert time.perf_counter() - start < 3
+    assert result.stdout == ""
     assert len(read_trials(folder / "out/run")) == 4
 
 

@@ -1,0 +1,67 @@
+"""What a search gives: the best students, and everything that was tried."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from esnac_tf.trial import Trial
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """One of the best students, trained fully.
+
+    Attributes:
+        model: The student, a plain Keras model.
+        trial: The trial that found it.
+        num_params: Its parameters.
+        flops: Multiply-adds of one example.
+        validation_accuracy: After the full training, 0 to 1.
+        test_accuracy: Measured once, at the very end; None without test data.
+        objective: f(x) with this validation accuracy.
+        times_smaller: Parameters of the teacher / parameters of the student.
+        exports: Where it is saved, by format, relative to the run folder; empty without one.
+    """
+
+    model: keras.Model
+    trial: Trial
+    num_params: int
+    flops: int
+    validation_accuracy: float
+    test_accuracy: float | None
+    objective: float
+    times_smaller: float
+    exports: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The student as summary.json has it: all but the model."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["model"]
+        values["trial"] = self.trial.number
+        values["actions"] = self.trial.actions.to_json()
+        values["compression_ratio"] = 1 - 1 / self.times_smaller
+        values["exports"] = dict(self.exports)
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        students: The best students, best objective first.
+        trials: All trials, in the order of their numbers.
+        summary: What summary.json holds.
+        run_dir: The run folder; None if none was asked for.
+    """
+
+    students: tuple[Student, ...]
+    trials: tuple[Trial, ...]
+    summary: Mapping[str, Any]
+    run_dir: pathlib.Path | None
