@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import keras
 
-from esnac_tf import exporters
 from esnac_tf.evaluation import Evaluated
+from esnac_tf.files import replacing
 from esnac_tf.trial import Trial
 
 
@@ -45,8 +45,7 @@ class BestStudents:
         """Writes the weights of students, as far as they are here."""
         for item in evaluated:
             if item.student is not None:
-                with exporters.replacing(self._path(item.trial)) as path:
-                    item.student.save_weights(path)
+                save_weights(item.student, self._path(item.trial))
 
     def lost(self) -> list[Trial]:
         """Those whose weights are not there, as when more are to be kept than at first."""
@@ -58,3 +57,13 @@ class BestStudents:
 
     def _path(self, trial: Trial) -> pathlib.Path:
         return self._folder / f"trial_{trial.number:05d}.weights.h5"
+
+
+def save_weights(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes a model's weights to a `.weights.h5` file, whole or not at all.
+
+    Raises:
+        UserError: The file can't be written.
+    """
+    with replacing(path) as whole:
+        model.save_weights(whole)

@@ -6,27 +6,32 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-import pathlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from esnac_tf import exporters, objectives, strategies
 from esnac_tf.architecture import ActionSet
 from esnac_tf.best_students import BestStudents
 from esnac_tf.config import SearchConfig
+from esnac_tf.datasets.digests import data_digest, digest_of
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display, count, percent
-from esnac_tf.distillation import evaluate_accuracy, get_strategy, losses, train
+from esnac_tf.distillation import (
+    TrainingOutcome,
+    evaluate_accuracy,
+    get_strategy,
+    losses,
+    train,
+)
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator
+from esnac_tf.full_training import FullyTrained, train_once
 from esnac_tf.graph.checks import (
     check_classifier,
     check_examples,
@@ -36,8 +41,9 @@ from esnac_tf.graph.checks import (
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.objectives import Measurement
-from esnac_tf.record import RunFolder, ScalarWriter
+from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult, Student
+from esnac_tf.scalars import ScalarWriter
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.strategies import StrategyContext
 from esnac_tf.student import StudentBuilder
@@ -124,14 +130,16 @@ def search_students(
         tempfile.TemporaryDirectory() as scratch,
         RunFolder(run_dir or scratch) as run,
     ):
-        run.check_or_write_config({**config.fixed(), **(run_config or {})})
+        run.check_or_write_config({**config.fixed(), **(run_config or {})}, config.free())
         search = _Search(model, train, validation, test, config, run, display)
         best = search.run_steps()
         students = search.train_fully(best)
-        if run_dir:
-            students = search.export(students)
-        result = search.finish(students)
+        result = search.finish(search.test(students), export=bool(run_dir))
     return result if run_dir else dataclasses.replace(result, run_dir=None)
+
+
+# Failed students in a row after which the search stops.
+_MAX_FAILURES = 10
 
 
 class _Search:
@@ -246,30 +254,20 @@ class _Search:
             ]
         for model, trial in zip(models, best.trials, strict=True):
             best.restore(model, trial)
-        accuracies = [float(trial.validation_accuracy or 0.0) for trial in best.trials]
         if config.full_epochs:
-            training = config.full_training()
-            with self._progress("Full training", training.epochs) as (on_epoch, on_batch):
-                outcomes = train(
-                    models,
-                    self._batches,
-                    self._validation,
-                    training,
-                    loss=losses.get(config.full_loss),
-                    teacher=self._teacher,
-                    strategy=self._distribution,
-                    from_logits=self._from_logits,
-                    on_epoch=on_epoch,
-                    on_batch=on_batch,
-                    seed=config.seed,
-                )
-            # A training that failed before its first good epoch left the search's weights.
-            accuracies = [
-                outcome.validation_accuracy if outcome.best_epoch else accuracy
-                for outcome, accuracy in zip(outcomes, accuracies, strict=True)
-            ]
+            settings = config.full_settings()
+            outcomes = train_once(
+                models, best.trials, settings, self._run, lambda: self._train_models(models)
+            )
+        else:
+            outcomes = [FullyTrained(float(t.validation_accuracy or 0.0)) for t in best.trials]
         students = []
-        for model, trial, accuracy in zip(models, best.trials, accuracies, strict=True):
+        for model, trial, outcome in zip(models, best.trials, outcomes, strict=True):
+            if outcome.failure is not None:
+                self._display.message(
+                    f"The full training of trial {trial.number} ended early: {outcome.failure}."
+                )
+            accuracy = outcome.validation_accuracy
             measured = Measurement(count_params(model), count_flops(model), accuracy)
             students.append(
                 Student(
@@ -281,65 +279,103 @@ class _Search:
                     test_accuracy=None,
                     objective=self._objective(measured, self._measured),
                     times_smaller=self._measured.num_params / measured.num_params,
-                    exports={},
+                    best_epoch=outcome.best_epoch,
+                    failure=outcome.failure,
                 )
             )
         return sorted(students, key=lambda student: -student.objective)
 
-    def export(self, students: Sequence[Student]) -> list[Student]:
-        """Exports the students to the run folder, in all formats asked for."""
-        exported = []
-        for student in students:
-            stem = self._run.students_path / f"trial_{student.trial.number:05d}"
-            exports = {}
-            for name in self._config.export:
-                self._display.message(f"Exporting trial {student.trial.number} as {name}.")
-                path = exporters.get(name).export(student.model, stem)
-                exports[name] = str(path.relative_to(self._run.path))
-            exported.append(dataclasses.replace(student, exports=exports))
-        return exported
+    def _train_models(self, models: Sequence[keras.Model]) -> list[TrainingOutcome]:
+        training = self._config.full_training()
+        with self._progress("Full training", training.epochs) as (on_epoch, on_batch):
+            return train(
+                models,
+                self._batches,
+                self._validation,
+                training,
+                loss=losses.get(self._config.full_loss),
+                teacher=self._teacher,
+                strategy=self._distribution,
+                from_logits=self._from_logits,
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+                seed=self._config.seed,
+            )
 
-    def finish(self, students: Sequence[Student]) -> SearchResult:
-        """Looks at the test data, once, and writes the summary."""
-        teacher = {**(self._run.teacher() or {}), "name": self._name, "test_accuracy": None}
-        if self._test is not None:
-            models = [self._teacher, *(student.model for student in students)]
-            self._display.message("Measuring test accuracy.")
-            accuracies = evaluate_accuracy(models, self._test, self._distribution)
-            teacher["test_accuracy"] = accuracies[0]
-            students = [
-                dataclasses.replace(student, test_accuracy=accuracy)
-                for student, accuracy in zip(students, accuracies[1:], strict=True)
-            ]
+    def test(self, students: Sequence[Student]) -> list[Student]:
+        """Looks at the test data, once; without any the students stay as they are."""
+        self._test_accuracy = None
+        if self._test is None:
+            return list(students)
+        self._display.message("Measuring test accuracy.")
+        models = [self._teacher, *(student.model for student in students)]
+        accuracies = evaluate_accuracy(models, self._test, self._distribution)
+        self._test_accuracy = accuracies[0]
+        return [
+            dataclasses.replace(student, test_accuracy=accuracy)
+            for student, accuracy in zip(students, accuracies[1:], strict=True)
+        ]
+
+    def finish(self, students: Sequence[Student], export: bool) -> SearchResult:
+        """Writes the summary, then exports: what fails there takes nothing with it."""
+        self._run.write_summary(self._summary(students))
+        if export:
+            students = [self._export(student) for student in students]
+        summary = self._summary(students)
+        self._run.write_summary(summary)
         trials = sorted(self._trials, key=lambda trial: trial.number)
-        summary = {
-            "teacher": teacher,
+        return SearchResult(tuple(students), tuple(trials), summary, self._run.path)
+
+    def _export(self, student: Student) -> Student:
+        """The student, saved in the run folder in all formats asked for."""
+        stem = self._run.students_path / f"trial_{student.trial.number:05d}"
+        exports, failures = {}, {}
+        for name in self._config.export:
+            self._display.message(f"Exporting trial {student.trial.number} as {name}.")
+            try:
+                path = exporters.get(name).export(student.model, stem)
+            except UserError as error:
+                failures[name] = str(error)
+                self._display.message(f"That failed: {error}")
+            else:
+                exports[name] = str(path.relative_to(self._run.path))
+        return dataclasses.replace(student, exports=exports, export_failures=failures)
+
+    def _summary(self, students: Sequence[Student]) -> dict[str, Any]:
+        """What summary.json holds."""
+        return {
+            "teacher": {
+                **(self._run.teacher() or {}),
+                "name": self._name,
+                "test_accuracy": self._test_accuracy,
+            },
             "students": [student.to_json() for student in students],
             "settings": self._config.free(),
-            "num_trials": len(trials),
-            "num_failed_trials": sum(not trial.is_complete for trial in trials),
+            "num_trials": len(self._trials),
+            "num_failed_trials": sum(not trial.is_complete for trial in self._trials),
             "duration_secs": time.perf_counter() - self._start_secs,
         }
-        self._run.write_summary(summary)
-        path = pathlib.Path(self._run.path)
-        return SearchResult(tuple(students), tuple(trials), summary, path)
 
     def _measure_teacher(self) -> Measurement:
         """What is measured of the teacher; read from the run folder if it is there."""
         recorded = self._run.teacher()
-        digest = _weights_digest(self._teacher)
-        if recorded is not None and recorded.get("weights_sha256", digest) != digest:
-            raise UserError(
-                f"{self._run.path} holds the search of another teacher: its weights differ.\n"
-                "Choose another --run_dir for a new run, or give the same teacher to resume."
-            )
+        digests = {
+            "weights_sha256": digest_of(self._teacher.get_weights()),
+            "data_sha256": data_digest(self._batches, self._validation),
+        }
+        for name, what in (("weights_sha256", "teacher"), ("data_sha256", "data")):
+            if recorded is not None and recorded.get(name) != digests[name]:
+                raise UserError(
+                    f"{self._run.path} holds a search with another {what}.\n"
+                    f"Choose another --run_dir for a new run, or give the same {what} to resume."
+                )
         if recorded is None:
             [accuracy] = evaluate_accuracy([self._teacher], self._validation, self._distribution)
             recorded = {
                 "num_params": count_params(self._teacher),
                 "flops": count_flops(self._teacher),
                 "validation_accuracy": accuracy,
-                "weights_sha256": digest,
+                **digests,
             }
             self._run.write_teacher(recorded)
         if recorded["validation_accuracy"] <= 0:
@@ -398,33 +434,24 @@ def _leader(trials: Sequence[Trial]) -> Trial | None:
     return max(complete, key=lambda trial: float(trial.objective or 0.0), default=None)
 
 
-def _weights_digest(model: keras.Model) -> str:
-    """A digest that tells one teacher's weights from another's."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(repr((weight.shape, weight.dtype)).encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
 def _require_success(step: Sequence[Trial], trials: Sequence[Trial]) -> None:
-    """Stops a search when going on makes no sense.
-
-    That is when all students of a step failed, and they failed for one reason, or no student
-    ever was complete.
+    """Stops a search when going on makes no sense: it can go on later, nothing is lost.
 
     Args:
         step: The trials of the last step.
         trials: All trials so far.
 
     Raises:
-        UserError: So it is.
+        UserError: All students of a step of two or more failed, or ten in a row.
     """
-    if any(trial.is_complete for trial in step):
+    last = sorted(trials, key=lambda trial: trial.number)[-_MAX_FAILURES:]
+    if len(step) > 1 and not any(trial.is_complete for trial in step):
+        told = f"All {len(step)} students of step {step[0].step + 1} failed"
+    elif len(last) == _MAX_FAILURES and not any(trial.is_complete for trial in last):
+        told = f"The last {_MAX_FAILURES} students all failed"
+    else:
         return
-    alike = len(step) > 1 and len({trial.failure for trial in step}) == 1
-    if alike or not any(trial.is_complete for trial in trials):
-        raise UserError(
-            f"All {len(step)} students of step {step[0].step + 1} failed: {step[0].failure}\n"
-            "The trials are recorded; mend the cause and start again."
-        )
+    raise UserError(
+        f"{told}: {last[-1].failure}\n"
+        "The trials are recorded; mend the cause, and the same command goes on."
+    )

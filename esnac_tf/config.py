@@ -9,11 +9,16 @@ from typing import Any
 
 from esnac_tf import acquisitions, exporters, objectives, strategies
 from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE
-from esnac_tf.distillation import TrainingConfig, losses
+from esnac_tf.distillation import DISTRIBUTE, TrainingConfig, losses
 from esnac_tf.errors import UserError
 from esnac_tf.surrogate import SurrogateConfig
 
-DISTRIBUTE = ("auto", "none", "mirrored")
+# Settings that are the name of something.
+_NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
+          "distillation_loss", "full_loss", "distribute")  # fmt: skip
+
+# NumPy, and so keras.utils.set_random_seed, takes no larger seed.
+_SEED_LIMIT = 2**32
 
 # Settings that may differ between a run and its continuation: they change no trial.
 _FREE = ("num_steps", "num_best", "full_epochs", "full_learning_rate", "full_loss", "export",
@@ -47,10 +52,10 @@ class SearchConfig:
         mixed_precision: Whether to compute in float16.
         jit_compile: Whether to compile training steps with XLA.
         export: Names of export formats.
-        seed: Seed of all that is random, 0 or more.
+        seed: Seed of all that is random, 0 or more and below 2 ** 32.
 
     Raises:
-        UserError: A value is out of range or a name is not known.
+        UserError: A value is of another type or out of range, or a name is not known.
 
     Example:
         >>> SearchConfig(num_steps=3).num_kernels
@@ -98,14 +103,27 @@ class SearchConfig:
             ("seed", 0),
         ):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Integral):
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool):
                 raise UserError(f"{name} must be a whole number, received {value!r}.")
             if value < least:
                 raise UserError(f"{name} must be at least {least}, received {value}.")
             object.__setattr__(self, name, int(value))
+        if self.seed >= _SEED_LIMIT:
+            raise UserError(f"seed must be below 2 ** 32 = {_SEED_LIMIT}, received {self.seed}.")
+        for name in ("search_learning_rate", "full_learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or isinstance(value, bool):
+                raise UserError(f"{name} must be a number, received {value!r}.")
+            object.__setattr__(self, name, float(value))
         for name in ("search_learning_rate", "full_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be above 0, received {getattr(self, name)}.")
+        for name in ("mixed_precision", "jit_compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name} must be True or False, received {getattr(self, name)!r}.")
+        for name in _NAMES:
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"{name} must be a name, received {getattr(self, name)!r}.")
         for name, known in (
             ("channel_groups", CHANNEL_GROUPS),
             ("channel_importance", CHANNEL_IMPORTANCE),
@@ -115,8 +133,13 @@ class SearchConfig:
                 raise UserError(
                     f"{name} must be one of {', '.join(known)}, received {getattr(self, name)!r}."
                 )
-        export = (self.export,) if isinstance(self.export, str) else tuple(self.export)
-        object.__setattr__(self, "export", export)
+        export = (self.export,) if isinstance(self.export, str) else self.export
+        if not isinstance(export, (tuple, list)) or not all(isinstance(n, str) for n in export):
+            raise UserError(
+                f"export must be a tuple of names, received {export!r}.\n"
+                'Give for instance export=("saved_model", "keras"), or () for none.'
+            )
+        object.__setattr__(self, "export", tuple(export))
         strategies.FAMILY.check(self.strategy)
         acquisitions.FAMILY.check(self.acquisition)
         objectives.get(self.objective)
@@ -157,6 +180,11 @@ class SearchConfig:
         """The settings that must be the same when a run is resumed, as JSON values."""
         values = dataclasses.asdict(self)
         return {name: value for name, value in values.items() if name not in _FREE}
+
+    def full_settings(self) -> dict[str, Any]:
+        """The settings among `free` that the full training depends on, as JSON values."""
+        names = ("full_epochs", "full_learning_rate", "full_loss")
+        return {name: getattr(self, name) for name in names}
 
     def free(self) -> dict[str, Any]:
         """The settings that may differ when a run is resumed, as JSON values."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,16 +13,17 @@ import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig, train
-from esnac_tf.distillation.training import Batches
-from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
-from esnac_tf.errors import InfeasibleStudentError
+from esnac_tf.distillation.step_error import describe_error
+from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
+from esnac_tf.distillation.training_outcome import TrainingOutcome
+from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.objectives import Measurement, Objective
 from esnac_tf.student import StudentBuilder
 from esnac_tf.trial import COMPLETE, FAILED, Trial
 
-OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
-OnBatch = Callable[[int, int], None]
+# What Keras and TensorFlow raise where a layer can't be built.
+BUILD_ERRORS = (ValueError, TypeError, KeyError, tf.errors.OpError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Evaluator:
 
         Returns:
             One result for each proposal, in order.
+
+        Raises:
+            UserError: If actions don't fit the teacher.
         """
         start = time.perf_counter()
         students: dict[int, keras.Model] = {}
@@ -90,8 +95,12 @@ class Evaluator:
             for number, actions in proposals.items():
                 try:
                     students[number] = self.builder.build(actions)
+                except UserError:  # A ValueError, but the user's and not the student's.
+                    raise
                 except InfeasibleStudentError as error:
                     failures[number] = f"can't be built: {error}"
+                except BUILD_ERRORS as error:
+                    failures[number] = f"can't be built: {describe_error(error)}"
         outcomes = dict(
             zip(students, self._train(list(students.values()), on_epoch, on_batch), strict=True)
         )
@@ -108,6 +117,7 @@ class Evaluator:
             student, outcome = students[number], outcomes[number]
             trial = self._trial(number, actions, student, outcome, step, duration_secs)
             results.append(Evaluated(trial, student if trial.is_complete else None))
+        gc.collect()  # Graphs and optimizers of the training are cycles, and large.
         return results
 
     def _train(

@@ -1,8 +1,9 @@
 """The run folder: everything a search found, so that no finished trial is ever lost.
 
-    config.json     the settings of the run: one JSON object, written once
-    teacher.json    what the teacher measured: one JSON object
+    config.json     the settings of the run, and under "free" those that may change
+    teacher.json    what the teacher measured, and digests of its weights and of the data
     trials.jsonl    one JSON object a line for each finished trial
+    full_training.json  what the full training of the best came to
     summary.json    the result, written when the search ends
     students/       the best students, in the formats asked for
     tensorboard/    the trials as scalars, when the extra `tensorboard` is installed
@@ -15,18 +16,22 @@ A line of **trials.jsonl** has "format": 1 and the fields of `esnac_tf.trial.Tri
 the trial finishes. A line counts once its newline is written: a last line that was cut off by a
 crash is dropped with a warning, and overwritten by the next trial.
 
-**teacher.json** and the `teacher` of **summary.json** have `num_params` (trainable weights),
-`flops` (multiply-adds of one example), `validation_accuracy` and `test_accuracy` (0 to 1), and
-`weights_sha256`, which tells this teacher from another.
-summary.json has `settings` beside it (those that may change when the run goes on) and
-`students`, best first. A student has these fields too, and
+**teacher.json** has `num_params` (learned weights, frozen ones included), `flops` (multiply-adds
+of one example), `validation_accuracy` (0 to 1), `weights_sha256` and `data_sha256`. The
+`teacher` of **summary.json** has these fields and `name` and `test_accuracy`. summary.json has
+`settings` beside it (those under "free" in config.json) and `students`, best first. A student has
+`num_params`, `flops`, `validation_accuracy`, `test_accuracy` and
 
     trial               the number of the trial in trials.jsonl that found it
     actions             what was done to the teacher, as in that trial
     objective           f(x) with this `validation_accuracy`, that after the full training
     compression_ratio   1 - num_params / teacher num_params
     times_smaller       teacher num_params / num_params
+    best_epoch          the epoch of the full training whose weights these are; 0: none of them,
+                        the search's weights were better
+    failure             null, or why the full training ended early
     exports             format -> path relative to the run folder
+    export_failures     format -> why it could not be written
 
 so every number that is printed at the end can be computed again from the folder. All files are
 JSON in UTF-8 that any reader takes: where a number is not finite, they hold null. All but
@@ -37,7 +42,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import json
 import math
 import os
@@ -48,6 +52,7 @@ from typing import Any, NoReturn
 from absl import logging
 
 from esnac_tf.errors import UserError
+from esnac_tf.files import flush, replacing
 from esnac_tf.trial import Trial
 
 FORMAT = 1
@@ -108,14 +113,17 @@ class RunFolder:
         """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
-    def check_or_write_config(self, config: Mapping[str, Any]) -> None:
+    def check_or_write_config(
+        self, config: Mapping[str, Any], free: Mapping[str, Any] | None = None
+    ) -> None:
         """Writes the settings of a new run, or holds them against those of the run to resume.
 
         A run without any trial is no run yet: its settings are replaced.
 
         Args:
-            config: The settings by name; values that JSON can hold. Leave out those that may
-                change between a run and its continuation.
+            config: The settings by name; values that JSON can hold.
+            free: Settings that may change between a run and its continuation: written, and
+                not compared. None leaves those that are written.
 
         Raises:
             UserError: If the folder holds a run with other settings, or cannot be written.
@@ -123,6 +131,8 @@ class RunFolder:
         path = self.path / "config.json"
         given = _plain(config)
         recorded = _read_object(path)
+        recorded_free = None if recorded is None else recorded.pop("free", None)
+        given_free = recorded_free if free is None else _plain(free)
         has_trials = (self.path / "trials.jsonl").exists()
         if recorded is None or (recorded != given and not has_trials):
             if has_trials:
@@ -132,7 +142,7 @@ class RunFolder:
                 )
             with _user_errors(path):
                 (self.path / "teacher.json").unlink(missing_ok=True)
-            _write_object(path, given)
+            _write_object(path, _with_free(given, given_free))
             return
         unset = object()
         differing = [
@@ -145,12 +155,14 @@ class RunFolder:
                 f"{self.path} holds a run with other settings: {'; '.join(differing)}.\n"
                 "Choose another --run_dir for a new run, or give the same settings to resume."
             )
+        if recorded_free != given_free:
+            _write_object(path, _with_free(given, given_free))
 
     def write_teacher(self, teacher: Mapping[str, Any]) -> None:
         """Writes what the teacher measured, the reference of every objective.
 
         Args:
-            teacher: `num_params`, `flops`, `validation_accuracy` and `test_accuracy`.
+            teacher: The fields of teacher.json, as the module's docstring has them.
 
         Raises:
             UserError: If the file cannot be written.
@@ -160,6 +172,18 @@ class RunFolder:
     def teacher(self) -> dict[str, Any] | None:
         """What `write_teacher` wrote; None in a new folder."""
         return _read_object(self.path / "teacher.json")
+
+    def write_full_training(self, values: Mapping[str, Any]) -> None:
+        """Writes what the full training came to.
+
+        Raises:
+            UserError: If the file cannot be written.
+        """
+        _write_object(self.path / "full_training.json", values)
+
+    def full_training(self) -> dict[str, Any] | None:
+        """What `write_full_training` wrote; None before."""
+        return _read_object(self.path / "full_training.json")
 
     def append(self, trial: Trial) -> None:
         """Records a finished trial; when this returns, the trial is on the disk.
@@ -240,79 +264,6 @@ def read_trials(run_dir: str | os.PathLike[str]) -> list[Trial]:
     ]
 
 
-class ScalarWriter:
-    """Writes trials as TensorBoard scalars by trial number; silent without TensorBoard.
-
-    The scalars are `trial/objective`, `trial/validation_accuracy`, `trial/num_params` and
-    `search/best_objective`; what a failed trial lacks is left out. TensorBoard is the extra
-    `tensorboard`, and is loaded, with TensorFlow, at the first trial.
-
-    Args:
-        path: The folder of the event files, such as `RunFolder.tensorboard_path`.
-
-    Raises:
-        UserError: From `write`, if the event file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> from esnac_tf.architecture import ActionSet
-        >>> trial = Trial(0, "complete", ActionSet(), 100, 2000, 0.5, 0.4, 1.0)
-        >>> with ScalarWriter(tempfile.mkdtemp()) as writer:
-        ...     writer.write(trial, best_objective=0.4)
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = pathlib.Path(path)
-        self._writer: Any = None
-
-    def __enter__(self) -> ScalarWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def write(self, trial: Trial, best_objective: float | None) -> None:
-        """Writes the scalars of one trial and flushes them.
-
-        Args:
-            trial: A finished trial.
-            best_objective: The best objective so far, this trial included; None if none is
-                complete.
-        """
-        # TensorFlow without TensorBoard raises from inside `tf.summary`, on first use.
-        if importlib.util.find_spec("tensorboard") is None:
-            return
-        import tensorflow as tf
-
-        values = {
-            "trial/objective": trial.objective,
-            "trial/validation_accuracy": trial.validation_accuracy,
-            "trial/num_params": trial.num_params,
-            "search/best_objective": best_objective,
-        }
-        try:
-            if self._writer is None:
-                self._writer = tf.summary.create_file_writer(str(self._path))
-            with self._writer.as_default():
-                for name, value in values.items():
-                    if value is not None:
-                        tf.summary.scalar(name, value, step=trial.number)
-            self._writer.flush()
-        except tf.errors.OpError as error:
-            # The message is "{{...}} PATH; REASON", then lines about its consequences.
-            reason = error.message.splitlines()[0].split("; ")[-1]
-            raise UserError(
-                f"Cannot write TensorBoard's files to {self._path}: {reason}.\n"
-                "Make room there and check its permissions, or choose another --run_dir."
-            ) from error
-
-    def close(self) -> None:
-        """Closes the event file. Closing twice does nothing."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
-
-
 def _lock(path: pathlib.Path) -> int:
     """Takes the lock of a run folder and returns its descriptor; the kernel frees it on death."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -341,7 +292,7 @@ def _open_after_last_line(path: pathlib.Path) -> int:
         size = _whole_lines_bytes(content)
         if size < len(content):
             os.ftruncate(descriptor, size)
-        _flush_folder(path.parent)
+        flush(path.parent)
     except OSError:
         os.close(descriptor)
         raise
@@ -407,6 +358,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _with_free(config: dict[str, Any], free: Any) -> dict[str, Any]:
+    return config if free is None else {**config, "free": free}
+
+
 def _shown(settings: Mapping[str, Any], name: str) -> str:
     return _dumps(settings[name]) if name in settings else "not set"
 
@@ -434,22 +389,8 @@ def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
 
 def _write_object(path: pathlib.Path, values: Mapping[str, Any]) -> None:
     """Replaces a file by a JSON object in one step."""
-    content = (_dumps(values, indent=2) + "\n").encode()
-    temporary = path.with_name(f".{path.name}.tmp")
-    with _user_errors(path):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            try:
-                _write_all(descriptor, content)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _flush_folder(path.parent)
+    with replacing(path) as whole:
+        whole.write_text(_dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -457,15 +398,6 @@ def _write_all(descriptor: int, content: bytes) -> None:
     remaining = memoryview(content)
     while remaining:
         remaining = remaining[os.write(descriptor, remaining) :]
-
-
-def _flush_folder(path: pathlib.Path) -> None:
-    """Flushes the names in a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

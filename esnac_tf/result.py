@@ -26,7 +26,11 @@ class Student:
         test_accuracy: Measured once, at the very end; None without test data.
         objective: f(x) with this validation accuracy.
         times_smaller: Parameters of the teacher / parameters of the student.
+        best_epoch: The epoch of the full training, from 1, whose weights these are; 0 if the
+            weights of the search were better, or there was no full training.
+        failure: None, or in one line why the full training ended early.
         exports: Where it is saved, by format, relative to the run folder; empty without one.
+        export_failures: Why it could not be saved, by format.
     """
 
     model: keras.Model
@@ -37,7 +41,10 @@ class Student:
     test_accuracy: float | None
     objective: float
     times_smaller: float
-    exports: Mapping[str, str]
+    best_epoch: int = 0
+    failure: str | None = None
+    exports: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    export_failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The student as summary.json has it: all but the model."""
@@ -47,6 +54,7 @@ class Student:
         values["actions"] = self.trial.actions.to_json()
         values["compression_ratio"] = 1 - 1 / self.times_smaller
         values["exports"] = dict(self.exports)
+        values["export_failures"] = dict(self.export_failures)
         return values
 
 

@@ -10,163 +10,22 @@ import datetime
 import math
 import os
 import pathlib
-import re
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
-from esnac_tf import acquisitions, datasets, exporters, objectives, strategies, teachers
+from esnac_tf import datasets, teachers
+from esnac_tf.command_flags import FLAGS, help_text, parse
 from esnac_tf.config import SearchConfig
 from esnac_tf.display import Display
-from esnac_tf.distillation import TrainingConfig, losses
+from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import UserError
-from esnac_tf.record import RunFolder
+from esnac_tf.record import RunFolder, read_trials
 
 if TYPE_CHECKING:
     import keras
 
     from esnac_tf.datasets import Splits
-
-# Flags of this command alone: those of an importing program are left alone.
-FLAGS = flags.FlagValues()
-_DEFAULTS = SearchConfig()
-_BUILT_IN = ("flagfile", "undefok")
-
-
-def _string(name: str, default: str | None, text: str) -> None:
-    flags.DEFINE_string(name, default, text, flag_values=FLAGS)
-
-
-def _integer(name: str, default: int | None, text: str, least: int = 0) -> None:
-    flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=FLAGS)
-
-
-def _number(name: str, default: float, text: str) -> None:
-    flags.DEFINE_float(name, default, text, flag_values=FLAGS)
-
-
-def _boolean(name: str, default: bool, text: str) -> None:
-    flags.DEFINE_boolean(name, default, text, flag_values=FLAGS)
-
-
-_string(
-    "teacher",
-    None,
-    f"The model to compress: {', '.join(teachers.names())}, one of these with arguments, such as "
-    "'resnet18(width=16)', or the path of a .keras or .h5 file.",
-)
-_string(
-    "teacher_weights",
-    None,
-    "Weights of a teacher given by name: a .weights.h5 or .keras file. Without them it is trained "
-    "first, once.",
-)
-_integer("teacher_epochs", 400, "Epochs of the training of a teacher given by name.", 1)
-_number("teacher_learning_rate", 0.1, "Learning rate of that training (SGD).")
-_string(
-    "dataset",
-    None,
-    f"The data: {', '.join(datasets.names())}, an .npz file with x_train, y_train, x_test and "
-    "y_test, or a folder of class folders of pictures.",
-)
-_string(
-    "data_dir",
-    None,
-    "Folder with the files of a named data set, such as one with cifar-10-batches-bin in it. "
-    "Without it they are downloaded.",
-)
-_integer("train_examples", None, "Examples to train on at most. Default: all.", 1)
-_integer(
-    "validation_examples",
-    None,
-    "Held-out examples, the last of the training set. Default: 5,000 of 50,000 and more, else "
-    "10 %.",
-    1,
-)
-_number(
-    "input_scale",
-    1.0,
-    "Raw pixels are divided by this before they reach the teacher; 255 for a model that was "
-    "trained on pixels from 0 to 1.",
-)
-_string(
-    "run_dir",
-    None,
-    "The run folder; a search that was interrupted goes on in it. Default: a new folder in runs/.",
-)
-_string(
-    "cache_dir",
-    None,
-    "Where trained teachers are kept. Default: $ESNAC_TF_CACHE or ~/.cache/esnac_tf.",
-)
-_integer("num_steps", _DEFAULTS.num_steps, "Search steps.")
-_integer(
-    "num_kernels", _DEFAULTS.num_kernels, "Kernels of the surrogate, and students of a step.", 1
-)
-_integer(
-    "num_candidates", _DEFAULTS.num_candidates, "Random students that each kernel compares.", 1
-)
-_integer("kernel_steps", _DEFAULTS.kernel_steps, "Gradient steps of a kernel at most.", 1)
-_integer("search_epochs", _DEFAULTS.search_epochs, "Epochs of each student in the search.", 1)
-_number("search_learning_rate", _DEFAULTS.search_learning_rate, "Learning rate there (Adam).")
-_integer("num_best", _DEFAULTS.num_best, "Best students that are trained fully.", 1)
-_integer("full_epochs", _DEFAULTS.full_epochs, "Epochs of the full training; 0: none.")
-_number("full_learning_rate", _DEFAULTS.full_learning_rate, "Learning rate there (SGD).")
-_integer("batch_size", _DEFAULTS.batch_size, "Examples in a batch, over all devices.", 1)
-_number("weight_decay", _DEFAULTS.weight_decay, "L2 penalty of all trainings.")
-_string(
-    "strategy",
-    _DEFAULTS.strategy,
-    f"Who proposes students: {', '.join(strategies.names())}.",
-)
-_string(
-    "acquisition",
-    _DEFAULTS.acquisition,
-    f"How candidates are ranked: {', '.join(acquisitions.names())}.",
-)
-_string(
-    "objective",
-    _DEFAULTS.objective,
-    f"What is maximised, one of {', '.join(objectives.names())}: C (2 - C) A / A(teacher) with C "
-    "the share of parameters (params) or of multiply-adds (flops) that is saved.",
-)
-_string(
-    "channel_groups",
-    _DEFAULTS.channel_groups,
-    "Which channels share a width: all of equal width, as in the paper (width), or those that "
-    "depend on one another (dependency).",
-)
-_string(
-    "channel_importance",
-    _DEFAULTS.channel_importance,
-    "Which channels are kept: those of large weights (l2, l1), or the first, as in the paper "
-    "(first).",
-)
-_string(
-    "distillation_loss",
-    _DEFAULTS.distillation_loss,
-    f"Loss of the search: {', '.join(losses.names())}.",
-)
-_string("full_loss", _DEFAULTS.full_loss, "Loss of the full training, one of the same.")
-_string(
-    "distribute",
-    _DEFAULTS.distribute,
-    "Devices: all GPUs (auto), one device (none), or MirroredStrategy (mirrored).",
-)
-_boolean("mixed_precision", _DEFAULTS.mixed_precision, "Compute in float16, for GPUs.")
-_boolean("jit_compile", _DEFAULTS.jit_compile, "Compile training steps with XLA.")
-flags.DEFINE_list(
-    "export",
-    list(_DEFAULTS.export),
-    f"Formats of the best students, with commas between: {', '.join(exporters.names())}.",
-    flag_values=FLAGS,
-)
-_integer("seed", _DEFAULTS.seed, "Seed of all that is random.")
-_boolean("dry_run", False, "Print teacher, search space and estimated cost, and stop.")
-_boolean("help", False, "Print this and stop.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,20 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 after an error of the user, 130 after an interruption, 141 if nobody
         reads the output any more.
     """
-    FLAGS.unparse_flags()
     try:
-        rest = FLAGS(list(sys.argv if arguments is None else arguments))
+        parse(sys.argv if arguments is None else arguments)
         if FLAGS["help"].value:
-            print(_help())
+            print(help_text())
             return 0
-        if len(rest) > 1:
-            raise UserError(
-                f"Expected flags only, received {rest[1]!r}.\nWrite --name=value; see --help."
-            )
         _run()
-    except (UserError, flags.Error) as error:
-        text = _told(error) if isinstance(error, flags.Error) else str(error)
-        print(f"Error: {text}", file=sys.stderr)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         run_dir = FLAGS["run_dir"].value
@@ -204,20 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
-
-
-def _told(error: flags.Error) -> str:
-    """What absl says of a wrong flag, in our words where it speaks of Python."""
-    text = str(error).removeprefix("ERROR:: ").strip()
-    found = re.match(r"flag --(\w+)=(.*?): ", text)
-    if found is None or found[1] not in FLAGS:
-        return text
-    flag = FLAGS[found[1]]
-    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-    expected = kinds.get(flag.flag_type(), "another value")
-    least = getattr(flag.parser, "lower_bound", None)
-    bound = "" if least is None else f" of at least {least}"
-    return f"--{found[1]} must be {expected}{bound}, received {found[2]!r}."
 
 
 def _run() -> None:
@@ -245,6 +84,11 @@ def _run() -> None:
         raise UserError(
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
             f"or one of {', '.join(teachers.names())}."
+        )
+    if config.num_steps == 0 and not FLAGS.dry_run and not _has_trials():
+        raise UserError(
+            "--num_steps=0 searches no students, and there are none yet in the run folder.\n"
+            "Raise --num_steps, or give the --run_dir of a search that has trials."
         )
     display = Display()
     if FLAGS.run_dir and os.path.exists(FLAGS.run_dir) and not FLAGS.dry_run:
@@ -330,16 +174,20 @@ def _search(
         return
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
-    result = search_students(
-        model or _named_teacher(config, splits, display),
-        batches,
-        evaluation_batches(scaled(splits.x_validation), splits.y_validation, config.batch_size),
-        test=evaluation_batches(scaled(splits.x_test), splits.y_test, config.batch_size),
-        run_dir=run_dir,
-        config=config,
-        run_config=_origin(),
-        display=display,
-    )
+    with _removed_after_a_mistake(run_dir):
+        if model is None:
+            with RunFolder(run_dir):  # told before a teacher is trained for hours
+                model = _named_teacher(config, splits, display)
+        result = search_students(
+            model,
+            batches,
+            evaluation_batches(scaled(splits.x_validation), splits.y_validation, config.batch_size),
+            test=evaluation_batches(scaled(splits.x_test), splits.y_test, config.batch_size),
+            run_dir=run_dir,
+            config=config,
+            run_config=_origin(),
+            display=display,
+        )
     display.summary_table(result.summary, run_dir)
     display.message(f"All of it is in {run_dir}.")
 
@@ -358,9 +206,33 @@ def _config() -> SearchConfig:
 
 def _origin() -> dict[str, Any]:
     """Where teacher and data come from: part of what a resumed run must share."""
-    names = ("teacher", "teacher_weights", "teacher_epochs", "teacher_learning_rate", "dataset",
-             "train_examples", "validation_examples", "input_scale")  # fmt: skip
+    names = ["teacher", "teacher_weights", "dataset", "train_examples", "validation_examples",
+             "input_scale"]  # fmt: skip
+    if not FLAGS.teacher_weights and not _is_path(FLAGS.teacher):
+        names += ["teacher_epochs", "teacher_learning_rate"]
     return {name: FLAGS[name].value for name in names}
+
+
+def _has_trials() -> bool:
+    return bool(FLAGS.run_dir and read_trials(FLAGS.run_dir))
+
+
+@contextlib.contextmanager
+def _removed_after_a_mistake(run_dir: str) -> Iterator[None]:
+    """Removes a run folder that was not there before, if an error leaves it without trials."""
+    path = pathlib.Path(run_dir)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except UserError:
+        written = {"lock", "config.json", "teacher.json"}
+        if made and path.is_dir() and written.issuperset(os.listdir(path)):
+            with contextlib.suppress(OSError):
+                for name in os.listdir(path):
+                    (path / name).unlink()
+                for folder in made:  # a parent that holds something else by now stays
+                    folder.rmdir()
+        raise
 
 
 def _is_path(teacher: str) -> bool:
@@ -436,30 +308,6 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _help() -> str:
-    """All flags with their defaults."""
-    lines = [
-        "Makes a trained Keras model small by searching for a smaller architecture.",
-        "",
-        "  python -m esnac_tf.search --teacher=resnet18 --dataset=cifar10",
-        "  python -m esnac_tf.search --flagfile=flags/quickstart.flags",
-        "",
-        "Flags (a --flagfile holds flags, one a line):",
-    ]
-    for name in FLAGS:
-        if name in _BUILT_IN:
-            continue
-        default = FLAGS[name].default
-        shown = ",".join(default) if isinstance(default, list) else default
-        head = f"  --{name}" if shown is None else f"  --{name}={str(shown).lower()}"
-        if shown is not None and not isinstance(default, bool):
-            head = f"  --{name}={shown}"
-        lines.append(head)
-        lines.extend(textwrap.wrap(FLAGS[name].help, 88, initial_indent=" " * 6,
-                                   subsequent_indent=" " * 6))  # fmt: skip
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -142,17 +142,14 @@ class StudentBuilder:
             axes = handler_of(self._graph.architecture.layers[name]).weight_axes
             created = channels.created.get(name)
             consumed = channels.consumed.get(name)
-            if created is not None and "kernel" in weights:
-                kernel_axes = expand_axes(axes["kernel"], weights["kernel"].ndim)
-                others = tuple(a for a, role in enumerate(kernel_axes) if role != "out")
-                norm = np.linalg.norm(
-                    np.moveaxis(weights["kernel"], others, range(len(others))).reshape(
-                        -1, len(created)
-                    ),
-                    ord=order,
-                    axis=0,
-                )
-                np.add.at(scores, created, norm / max(float(norm.mean()), 1e-12))
+            if created is not None:
+                for key, weight in weights.items():
+                    roles = expand_axes(axes.get(key, (...,)), weight.ndim)
+                    if "out" not in roles or weight.ndim == 1:
+                        continue  # a bias creates no channel
+                    columns = np.moveaxis(weight, roles.index("out"), -1).reshape(-1, len(created))
+                    norm = np.linalg.norm(columns, ord=order, axis=0)
+                    np.add.at(scores, created, norm / max(float(norm.mean()), 1e-12))
             elif consumed is not None and "gamma" in weights:
                 scale = np.abs(weights["gamma"])
                 scale = scale / max(float(scale.mean()), 1e-12)

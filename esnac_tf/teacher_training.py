@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from esnac_tf import exporters, teachers
 from esnac_tf.datasets import Splits
+from esnac_tf.datasets.digests import digest_of
 from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses, train
@@ -35,8 +38,9 @@ def trained_teacher(
 ) -> keras.Model:
     """A named teacher, trained on the training part of a data set.
 
-    It is trained once: the file in the cache is named by all that the weights depend on. Where
-    that file is broken, it is trained again.
+    It is trained once: the file in the cache is named by all settings and data that the weights
+    depend on, and by the versions that trained it. Where that file is broken, it is trained
+    again.
 
     Args:
         name: The teacher's name, with arguments if any, such as "resnet18(width=16)".
@@ -55,7 +59,8 @@ def trained_teacher(
         UserError: The teacher does not fit the data, its training failed, or the cache can't
             be written.
     """
-    path = pathlib.Path(cache_dir) / f"{_file_stem(name, splits, training, batch_size, seed)}.keras"
+    stem = _file_stem(name, splits, training, batch_size, distribute, seed)
+    path = pathlib.Path(cache_dir) / f"{stem}.keras"
     if path.is_file():
         try:
             model = load(path)
@@ -71,6 +76,7 @@ def trained_teacher(
         model = teachers.build(
             name, splits.x_train.shape[1:], splits.num_classes, splits.normalization
         )
+    _require_writable(path.parent)
     batches = TrainingBatches(
         splits.x_train,
         splits.y_train,
@@ -108,24 +114,46 @@ def trained_teacher(
 def default_cache_dir() -> pathlib.Path:
     """Where trained teachers are kept: $ESNAC_TF_CACHE, else ~/.cache/esnac_tf."""
     chosen = os.environ.get("ESNAC_TF_CACHE")
-    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "esnac_tf"
+    return (
+        pathlib.Path(chosen).expanduser() if chosen else pathlib.Path.home() / ".cache" / "esnac_tf"
+    )
+
+
+def _require_writable(folder: pathlib.Path) -> None:
+    """Makes the cache and writes to it: a mistake is told before hours of training, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"Cannot keep the teacher in {folder}: {error.strerror or error}.\n"
+            "Make room there and check its permissions, or choose another --cache_dir."
+        ) from error
 
 
 def _file_stem(
-    name: str, splits: Splits, training: TrainingConfig, batch_size: int, seed: int
+    name: str,
+    splits: Splits,
+    training: TrainingConfig,
+    batch_size: int,
+    distribute: str,
+    seed: int,
 ) -> str:
-    """A file name that changes with all that the weights depend on."""
+    """A file name that changes with all settings and data that the weights depend on."""
+    # By name: the root offers `compress`, so a plain import of it would count as one upwards.
+    version = importlib.import_module("esnac_tf").__version__
     settings: Mapping[str, Any] = {
         "teacher": name,
         "training": repr(training),
         "batch_size": batch_size,
+        "distribute": distribute,
         "seed": seed,
-        "shape": splits.x_train.shape,
-        "data": hashlib.sha256(
-            splits.x_train[:: max(1, len(splits.x_train) // 64)].tobytes()
-            + splits.y_train.tobytes()
-        ).hexdigest(),
-        "tensorflow": tf.__version__,
+        "data": digest_of((splits.x_train, splits.y_train)),
+        "validation": digest_of((splits.x_validation, splits.y_validation)),
+        "num_classes": splits.num_classes,
+        "augmentation": splits.augmentation,
+        "normalization": repr(splits.normalization),
+        "versions": (version, keras.__version__, tf.__version__),
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     readable = "".join(character if character.isalnum() else "_" for character in name)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from esnac_tf.display import Display, percent
 from esnac_tf.distillation import EpochRecord
-from esnac_tf.distillation.training import Batches
-
-OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
-OnBatch = Callable[[int, int], None]
+from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
 
 
 @contextlib.contextmanager

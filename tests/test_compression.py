@@ -18,6 +18,7 @@ import tensorflow as tf
 import toy
 
 import esnac_tf
+from esnac_tf import exporters
 from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.display import Display
@@ -88,9 +89,12 @@ class TestRunFolder:
         assert config["num_kernels"] == 3
         assert (run / "teacher.json").is_file()
         numbers = sorted(student.trial.number for student in result.students)
-        for folder, suffix in (("checkpoints", ".weights.h5"), ("students", ".keras")):
-            names = sorted(path.name for path in (run / folder).iterdir())
-            assert names == [f"trial_{number:05d}{suffix}" for number in numbers]
+        exported = sorted(path.name for path in (run / "students").iterdir())
+        assert exported == [f"trial_{number:05d}.keras" for number in numbers]
+        weights = {path.name for path in (run / "checkpoints").iterdir()}
+        assert weights == {
+            f"{stage}_{number:05d}.weights.h5" for stage in ("trial", "full") for number in numbers
+        }
 
     def test_every_number_of_the_summary_can_be_computed_again(self, finished):
         teacher, _, result = finished
@@ -353,6 +357,54 @@ class TestErrors:
         assert "no complete trial" in told(search, num_steps=0)
 
 
+class TestFullTraining:
+    def test_it_is_done_once(self, tmp_path, monkeypatch):
+        first = search(run_dir=tmp_path, num_steps=1)
+        (tmp_path / "summary.json").unlink()
+
+        def refuse(*arguments, **options):
+            raise AssertionError("trained again")
+
+        monkeypatch.setattr("esnac_tf.compression.train", refuse)
+        again = search(run_dir=tmp_path, num_steps=1, export=("keras", "saved_model"))
+        for student, same in zip(first.students, again.students, strict=True):
+            assert same.validation_accuracy == student.validation_accuracy
+            assert same.best_epoch == student.best_epoch
+            for weight, other in zip(
+                student.model.get_weights(), same.model.get_weights(), strict=True
+            ):
+                np.testing.assert_array_equal(weight, other)
+
+    def test_it_never_makes_a_student_worse(self, tmp_path):
+        result = search(run_dir=tmp_path, num_steps=1, full_learning_rate=1e6)
+        for student in result.students:
+            assert student.best_epoch == 0
+            assert student.validation_accuracy == student.trial.validation_accuracy
+            accuracy = toy.accuracy(student.model, toy.VALIDATION)
+            assert accuracy == pytest.approx(student.validation_accuracy)
+
+    def test_an_export_that_fails_takes_nothing_with_it(self, tmp_path, monkeypatch):
+        def refuse(model, path_stem):
+            raise UserError("no room")
+
+        monkeypatch.setattr(exporters.get("saved_model"), "export", refuse)
+        result = search(run_dir=tmp_path, num_steps=1, export=("saved_model", "keras"))
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        for student in summary["students"]:
+            assert student["export_failures"] == {"saved_model": "no room"}
+            assert (tmp_path / student["exports"]["keras"]).is_file()
+        assert len(result.students) == len(summary["students"])
+
+    def test_other_data_is_refused_on_resume(self, tmp_path):
+        search(run_dir=tmp_path, num_steps=1)
+        x, y = toy.VALIDATION
+        with pytest.raises(UserError, match="another data"):
+            search_students(
+                toy.teacher(), toy.TRAIN, (x[:-1], y[:-1]),
+                run_dir=tmp_path, **{**toy.SHORT, "num_steps": 2},
+            )  # fmt: skip
+
+
 class TestFailures:
     def test_a_step_in_which_all_fail_ends_the_search_and_is_recorded(self, tmp_path):
         settings = {"run_dir": tmp_path, "search_learning_rate": 1e38, "num_steps": 5}
@@ -364,6 +416,12 @@ class TestFailures:
         # Started again, it tries other students.
         assert "students of step 2 failed" in told(search, **settings)
         assert len({trial.actions for trial in read_trials(tmp_path)}) == 6
+
+    def test_ten_failures_in_a_row_end_it(self, tmp_path):
+        settings = {"run_dir": tmp_path, "search_learning_rate": 1e38, "num_kernels": 1}
+        text = told(search, **settings, num_steps=20)
+        assert text.startswith("The last 10 students all failed: loss became ")
+        assert len(read_trials(tmp_path)) == 10
 
     def test_one_failure_among_complete_trials_does_not(self, tmp_path, monkeypatch):
         evaluate = Evaluator.evaluate

@@ -42,7 +42,20 @@ def test_the_defaults_are_the_paper_s():
                 "full_learning_rate",
             )
         ],
+        ("seed", 2**32),
         ("num_steps", 1.5),
+        ("num_steps", True),
+        *[
+            (name, value)
+            for name in ("search_learning_rate", "full_learning_rate", "weight_decay")
+            for value in ("0.1", None, True)
+        ],
+        *[
+            (name, value)
+            for name in ("mixed_precision", "jit_compile")
+            for value in (1, "no", None)
+        ],
+        *[(name, value) for name in config._NAMES for value in (None, 3, ["esnac"])],
         ("num_steps", None),
         ("num_steps", "3"),
         ("search_learning_rate", math.nan),
@@ -58,6 +71,12 @@ def test_a_value_out_of_range_is_told_by_its_name(name, value):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("value", [None, 3, ["keras", None], {"keras"}])
+def test_export_formats_that_are_no_names_are_told(value):
+    with pytest.raises(UserError, match=r"^export must be a tuple of names, .*\nGive [^\n]*$"):
+        SearchConfig(export=value)
+
+
 @pytest.mark.parametrize(
     "name",
     ["strategy", "acquisition", "objective", "distillation_loss", "full_loss", "export"],
@@ -71,6 +90,12 @@ def test_whole_numbers_of_numpy_and_single_formats_are_taken():
     settings = SearchConfig(num_steps=np.int64(3), seed=np.uint8(5), export="keras")
     assert settings == SearchConfig(num_steps=3, seed=5, export=("keras",))
     json.dumps(settings.fixed())
+
+
+def test_the_largest_seed_and_numbers_of_numpy_are_taken():
+    settings = SearchConfig(seed=2**32 - 1, full_learning_rate=np.float32(0.5), weight_decay=0)
+    assert (settings.seed, settings.full_learning_rate) == (2**32 - 1, 0.5)
+    json.dumps({**settings.fixed(), **settings.free()})
 
 
 def test_learning_rates_fall_after_each_third_of_any_number_of_epochs():

@@ -1,8 +1,13 @@
 """Students become trials; what fails fails alone."""
 
+import dataclasses
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy
 
 from esnac_tf import objectives
@@ -117,6 +122,56 @@ def test_the_others_do_not_notice(evaluated, evaluator):
         weights = zip(item.student.get_weights(), other.student.get_weights(), strict=True)
         for one, same in weights:
             np.testing.assert_array_equal(one, same)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("the shapes\ndon't fit"),
+        TypeError("no such argument"),
+        KeyError("kernel"),
+        MemoryError("no room"),
+        tf.errors.ResourceExhaustedError(None, None, "no room"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_keras_raises_fails_alone(evaluator, monkeypatch, error):
+    build = evaluator.builder.build
+
+    def raise_once(actions, name=None):
+        if actions == OTHER:
+            raise error
+        return build(actions, name)
+
+    monkeypatch.setattr(evaluator.builder, "build", raise_once)
+    config = TrainingConfig.search(epochs=1)
+    evaluator = dataclasses.replace(evaluator, config=config)
+    failed, good = (item.trial for item in evaluator.evaluate({0: OTHER, 1: GOOD}, 0))
+    assert (failed.state, good.state) == (FAILED, COMPLETE)
+    message = " ".join(str(error).split())
+    assert failed.failure == f"can't be built: {type(error).__name__}: {message}"
+
+
+def test_nothing_of_a_training_is_left(evaluator):
+    """What `train` compiled is freed, not only when Python next thinks of it."""
+
+    def optimizers():
+        return weakref.WeakSet(
+            item for item in gc.get_objects() if isinstance(item, keras.optimizers.Optimizer)
+        )
+
+    seen = []
+    gc.collect()
+    before = optimizers()
+    gc.disable()
+    try:
+        config = TrainingConfig.search(epochs=1)
+        evaluator = dataclasses.replace(evaluator, config=config)
+        evaluator.evaluate({0: GOOD}, 0, on_batch=lambda *_: seen.append(len(optimizers())))
+        assert seen[0] > len(before)
+        assert not optimizers() - before
+    finally:
+        gc.enable()
 
 
 def test_if_all_fail_there_are_only_failed_trials(evaluator):

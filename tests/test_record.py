@@ -18,7 +18,8 @@ import esnac_tf
 from esnac_tf import record
 from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import UserError
-from esnac_tf.record import RunFolder, ScalarWriter, read_trials
+from esnac_tf.record import RunFolder, read_trials
+from esnac_tf.scalars import ScalarWriter
 from esnac_tf.trial import Trial
 
 ROOT = pathlib.Path(esnac_tf.__file__).parents[1]
@@ -179,6 +180,15 @@ class TestTrials:
 
 
 class TestConfig:
+    def test_free_settings_may_change_and_are_written(self, folder):
+        path = folder.path / "config.json"
+        folder.check_or_write_config({"seed": 3}, {"num_steps": 20})
+        folder.append(make_trial(0))
+        folder.check_or_write_config({"seed": 3})
+        assert json.loads(path.read_text()) == {"seed": 3, "free": {"num_steps": 20}}
+        folder.check_or_write_config({"seed": 3}, {"num_steps": 30})
+        assert json.loads(path.read_text()) == {"seed": 3, "free": {"num_steps": 30}}
+
     def test_a_new_folder_takes_any_and_the_same_resumes(self, folder):
         folder.check_or_write_config({"num_steps": 20, "rates": (1, 2.5), "seed": np.int64(3)})
         folder.check_or_write_config({"seed": 3, "num_steps": 20, "rates": [1, 2.5]})
@@ -353,7 +363,7 @@ class TestScalarWriter:
         }
 
     def test_without_tensorboard_nothing_happens(self, folder, monkeypatch):
-        monkeypatch.setattr(record.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with ScalarWriter(folder.tensorboard_path) as writer:
             writer.write(make_trial(0), best_objective=None)
         assert not folder.tensorboard_path.exists()

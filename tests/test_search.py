@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import toy
 
-from esnac_tf.record import read_trials
+from esnac_tf import search
+from esnac_tf.errors import UserError
+from esnac_tf.record import RunFolder, read_trials
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "esnac_tf.search"]
@@ -34,6 +36,7 @@ def run(command, folder, **environment):
             **kept,
             "PYTHONPATH": str(ROOT),
             "ESNAC_TF_CACHE": str(folder / "cache"),
+            "HOME": str(folder / "home"),
             **environment,
         },
         capture_output=True,
@@ -64,6 +67,10 @@ def folder(tmp_path_factory):
     keras.Model(inputs, keras.layers.Dense(3)(hidden)).save(path / "lambda.keras")
     keras.Model(model.input, [model.output, model.output]).save(path / "outputs.keras")
     (path / "run_is_a_file").write_text("")
+    (path / "home").mkdir()
+    (path / "home" / "is_a_file").write_text("")
+    pictures = {name: x.astype("float32")[:, :, None, None] for name, x in data.items()}
+    np.savez(path / "pictures.npz", **pictures, y_train=y_train, y_test=y_test)
     (path / "resnet18").mkdir()  # a name wins over a folder of the same spelling
     return path
 
@@ -81,6 +88,9 @@ EARLY = {
     "--num_step=3": "Unknown command line flag 'num_step'. Did you mean: num_steps ?",
     "search now": "Expected flags only, received 'search'.",
     "--flagfile=missing.flags": "Error: Unable to open flagfile",
+    "--teacher=~/missing.keras --dataset=toy.npz": "home/missing.keras does not exist",
+    "--teacher=toy.keras --dataset=toy.npz --num_steps=0": "--num_steps=0 searches no students",
+    "--teacher=toy.keras --dataset=toy.npz --num_steps=0 --run_dir=new": "Raise --num_steps",
     "--num_steps=many": "--num_steps must be a whole number of at least 0, received 'many'.",
     "--mixed_precision=maybe": "--mixed_precision must be true or false, received 'maybe'.",
     **{
@@ -94,6 +104,7 @@ EARLY = {
             "full_learning_rate=nan": "--full_learning_rate must be above 0",
             "teacher_learning_rate=-1": "--teacher_learning_rate must be above 0",
             "weight_decay=-1": "--weight_decay must be at least 0",
+            "seed=4294967296": "--seed must be below 2 ** 32",
             "input_scale=nan": "--input_scale must be above 0",
             "channel_groups=all": "--channel_groups must be one of width, dependency",
             "channel_importance=all": "--channel_importance must be one of",
@@ -124,7 +135,16 @@ LATE = {
     "--teacher=toy.keras --dataset=notes.txt": "a kind that is not read",
     "--teacher=toy.keras --dataset=toy.npz --train_examples=1000": "1000",
     "--teacher=resnet18 --dataset=toy.npz": "takes pictures of shape",
-    "--teacher=toy.keras --dataset=toy.npz --num_steps=0": "no complete trial",
+    "--teacher=toy.keras --dataset=toy.npz --run_dir=run_is_a_file/new": "Cannot use",
+    **{
+        f"--teacher=resnet18(width=1) --dataset=pictures.npz --teacher_epochs=1000 --{flag}": text
+        for flag, text in {
+            "run_dir=run_is_a_file/new": "Cannot use run_is_a_file/new for the run",
+            "cache_dir=run_is_a_file": "Cannot keep the teacher in run_is_a_file",
+            "cache_dir=~/is_a_file": "home/is_a_file",
+            "teacher_weights=~/missing.weights.h5": "home/missing.weights.h5",
+        }.items()
+    },
 }  # fmt: skip
 # Runs many commands in one process that has TensorFlow once.
 DRIVER = """
@@ -161,7 +181,10 @@ def test_mistakes_are_told_in_two_lines(mistakes, command):
 
 
 def test_mistakes_leave_nothing_behind(mistakes, folder):
-    assert not (folder / "cache").exists()
+    for name in ("cache", "runs", "new"):
+        assert not (folder / name).exists()
+    # ~/.keras is Keras's own.
+    assert {entry.name for entry in (folder / "home").iterdir()} <= {"is_a_file", ".keras"}
 
 
 def test_help_lists_flags_and_names(folder):
@@ -262,6 +285,34 @@ def test_another_configuration_is_refused_before_anything_is_loaded(whole, folde
     assert len(result.stderr.splitlines()) == 2
     assert result.stdout == ""
     assert len(read_trials(folder / "out/run")) == 4
+
+
+def test_flags_that_matter_to_no_trial_may_change(whole, folder):
+    """How a named teacher would be trained, where the teacher is a file; a path in the home."""
+    (folder / "home" / "run").symlink_to(folder / "out" / "run")
+    command = [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", *SHORT]
+    result = run([*command, "--run_dir=~/run", "--teacher_epochs=3"], folder)
+    (folder / "home" / "run").unlink()
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"The search in {folder / 'home' / 'run'} is finished.")
+
+
+@pytest.mark.parametrize("before", [[], ["out2"], ["out2", "out2/run"]])
+def test_a_run_folder_is_removed_only_if_it_is_new_and_holds_no_trial(tmp_path, before):
+    path = tmp_path / "out2" / "run"
+
+    def mistaken(written):
+        with search._removed_after_a_mistake(str(path)), RunFolder(path):
+            (path / written).write_text("")
+            raise UserError("a mistake")
+
+    for name in before:
+        (tmp_path / name).mkdir()
+    for written, stays in (("config.json", before), ("trials.jsonl", ["out2", "out2/run"])):
+        with pytest.raises(UserError, match="a mistake"):
+            mistaken(written)
+        folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+        assert sorted(str(path.relative_to(tmp_path)) for path in folders) == stays
 
 
 READER = """

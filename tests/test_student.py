@@ -208,6 +208,18 @@ def test_the_most_important_channels_are_kept():
         np.testing.assert_array_equal(student.get_layer("hidden").kernel, kernel[:, expected])
 
 
+def test_separable_convolutions_are_scored_by_what_creates_their_channels():
+    inputs = keras.Input((4, 4, 3))
+    hidden = keras.layers.SeparableConv2D(4, 3, depth_multiplier=2, name="hidden")(inputs)
+    teacher = keras.Model(inputs, keras.layers.Conv2D(2, 1)(hidden))
+    layer = teacher.get_layer("hidden")
+    kernel = np.ones((1, 1, 6, 4), "float32") * np.array([1, 3, -2, 0.5], "float32")
+    layer.pointwise_kernel.assign(kernel)
+    layer.bias.assign([9, 0, 0, 9])  # says nothing
+    student = StudentBuilder(teacher, analyse(teacher)).build(ActionSet.of(widths={"4": 2}))
+    np.testing.assert_array_equal(student.get_layer("hidden").pointwise_kernel, kernel[..., [1, 2]])
+
+
 def test_channel_importance_that_is_not_known():
     with pytest.raises(UserError, match="l1, l2, first"):
         StudentBuilder(small_models.model("residual"), graph_of("residual", "width"), "luck")

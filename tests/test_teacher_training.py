@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import esnac_tf
 from esnac_tf import teacher_training
 from esnac_tf.datasets import Normalization, Splits
 from esnac_tf.display import Display
@@ -65,9 +66,15 @@ def equal_weights(model, other):
         np.testing.assert_array_equal(one, same)
 
 
-def test_the_file_is_named_by_all_that_the_weights_depend_on():
-    def stem(name=NAME, splits=SPLITS, training=TRAINING, batch_size=16, seed=0):
-        return teacher_training._file_stem(name, splits, training, batch_size, seed)
+def test_the_file_is_named_by_all_that_the_weights_depend_on(monkeypatch):
+    def stem(name=NAME, splits=SPLITS, training=TRAINING, batch_size=16, distribute="none", seed=0):
+        return teacher_training._file_stem(name, splits, training, batch_size, distribute, seed)
+
+    def changed(part):
+        """One pixel, or one label, is another."""
+        array = getattr(SPLITS, part).copy()
+        array.flat[-1] = 1 - array.flat[-1] if array.ndim == 1 else array.flat[-1] + 1
+        return stem(splits=dataclasses.replace(SPLITS, **{part: array}))
 
     other_labels = dataclasses.replace(SPLITS, y_train=1 - SPLITS.y_train)
     fewer = dataclasses.replace(SPLITS, x_train=SPLITS.x_train[1:], y_train=SPLITS.y_train[1:])
@@ -76,18 +83,35 @@ def test_the_file_is_named_by_all_that_the_weights_depend_on():
         stem(name="resnet18(width=2)"),
         stem(splits=other_labels),
         stem(splits=fewer),
+        changed("x_train"),
+        changed("y_train"),
+        changed("x_validation"),
+        changed("y_validation"),
+        stem(splits=dataclasses.replace(SPLITS, augmentation="crop_flip")),
+        stem(splits=dataclasses.replace(SPLITS, normalization=Normalization((100.0,), (61.0,)))),
         stem(training=dataclasses.replace(TRAINING, epochs=2)),
         stem(batch_size=8),
         stem(seed=1),
+        stem(distribute="mirrored"),
     ]
+    with monkeypatch.context() as patch:
+        patch.setattr(esnac_tf, "__version__", "0.0.0")
+        stems.append(stem())
     assert len(set(stems)) == len(stems)
-    assert stem() == stem()
+    assert stem() == stem() == stems[0]
 
 
 def test_a_training_that_fails_is_told_and_leaves_nothing(trained, tmp_path):
     with pytest.raises(UserError, match=r"failed: loss became .*\nLower --teacher_learning_rate"):
         trained(training=dataclasses.replace(TRAINING, learning_rate=1e30, epochs=2))
-    assert not (tmp_path / "new").exists()
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_cache_that_cant_be_written_is_told_before_the_training(trained, tmp_path, capsys):
+    (tmp_path / "new").write_text("no folder")
+    with pytest.raises(UserError, match=r"Cannot keep the teacher in .*\n.* another --cache_dir"):
+        trained()
+    assert "Training" not in capsys.readouterr().out
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):

@@ -19,7 +19,7 @@ from esnac_tf.families import Family
 
 __all__ = ["FAMILY", "Normalization", "Source", "Splits", "load", "names"]
 
-FAMILY = Family("dataset", __name__, frozenset({"given", "pipelines", "splits"}))
+FAMILY = Family("dataset", __name__, frozenset({"digests", "given", "pipelines", "splits"}))
 
 
 def names() -> list[str]:

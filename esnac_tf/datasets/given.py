@@ -84,8 +84,9 @@ def given_evaluation_batches(
     """Held-out data as the user gives it, as batches (x, y, weight) of one shape.
 
     Args:
-        data: (x, y) arrays, a tf.data.Dataset of batches (x, y), or one of batches
-            (x, y, weight) of one size, which is returned as it is.
+        data: (x, y) arrays, or a tf.data.Dataset of batches (x, y) or (x, y, weight). Batches
+            are brought to the size of the first one, and the last is filled up with rows of
+            weight 0; a dataset of (x, y, weight) that is so already is returned as it is.
         batch_size: Of arrays; a dataset has its own.
         num_classes: As for `given_training_batches`.
 
@@ -100,22 +101,23 @@ def given_evaluation_batches(
     """
     if not isinstance(data, tf.data.Dataset):
         return evaluation_batches(*_arrays(data, num_classes), batch_size)
-    if isinstance(data.element_spec, tuple) and len(data.element_spec) == 3:
-        return data
-    dataset = _class_numbers(data, num_classes)
+    dataset = _class_numbers(data, num_classes, with_weights=True)
     size = _first_size(dataset, num_classes)
+    spec = dataset.element_spec
+    if len(spec) == 3 and all(part.shape[:1] == [size] for part in tf.nest.flatten(spec)):
+        return dataset
 
-    def pad(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    def pad(x: Any, y: tf.Tensor, weight: Any = None) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        weight = tf.ones_like(y, tf.float32) if weight is None else tf.cast(weight, tf.float32)
         missing = size - tf.shape(y)[0]
 
         def fill(tensor: tf.Tensor) -> tf.Tensor:
             padded = tf.pad(tensor, [[0, missing], *[[0, 0]] * (len(tensor.shape) - 1)])
             return tf.ensure_shape(padded, [size, *tensor.shape[1:]])
 
-        weight = tf.cast(tf.range(size) < tf.shape(y)[0], tf.float32)
-        return tf.nest.map_structure(fill, x), fill(y), weight
+        return tf.nest.map_structure(fill, x), fill(y), fill(weight)
 
-    return dataset.map(pad).prefetch(2)
+    return dataset.rebatch(size).map(pad).prefetch(2)
 
 
 def _arrays(data: Any, num_classes: int | None) -> tuple[Any, Any]:
@@ -139,13 +141,26 @@ def _arrays(data: Any, num_classes: int | None) -> tuple[Any, Any]:
     return x, y
 
 
-def _class_numbers(dataset: tf.data.Dataset, num_classes: int | None) -> tf.data.Dataset:
-    """The dataset with labels as class numbers [B]."""
+def _class_numbers(
+    dataset: tf.data.Dataset, num_classes: int | None, with_weights: bool = False
+) -> tf.data.Dataset:
+    """The dataset with labels as class numbers [B]; its batches may have weights [B]."""
     spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2 or not hasattr(spec[1], "shape"):
+    if with_weights and isinstance(spec, tuple) and len(spec) == 3:
+        if getattr(spec[2], "shape", tf.TensorShape(())).rank not in (1, None):
+            raise UserError(
+                f"Weights must be one number for each example, [B], received {spec[2]}.\n"
+                "Give batches (x, y, weight) of such weights, or (x, y)."
+            )
+    elif not isinstance(spec, tuple) or len(spec) != 2:
         raise UserError(
             f"Expected a tf.data.Dataset of (x, y) batches, received elements {spec}.\n"
             "Batch it, and leave sample weights out."
+        )
+    if not isinstance(spec[1], tf.TensorSpec) or (spec[1].shape.rank or 0) > 2:
+        raise UserError(
+            f"Labels must be class numbers [B] or one-hot [B, C], received {spec[1]}.\n"
+            "Give batches of (x, y) with such labels."
         )
     if spec[1].shape.rank == 0:
         raise UserError(
@@ -159,18 +174,20 @@ def _class_numbers(dataset: tf.data.Dataset, num_classes: int | None) -> tf.data
         )
     if spec[1].shape.rank == 2:
         _check_columns(spec[1].shape[1], num_classes)
+    elif spec[1].dtype == tf.int32:
+        return dataset
 
-    def convert(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    def convert(x: Any, y: tf.Tensor, *weight: tf.Tensor) -> tuple[Any, ...]:
         if y.shape.rank == 2:
             y = y[:, 0] if y.shape[1] == 1 else tf.argmax(y, axis=1)
-        return x, tf.cast(y, tf.int32)
+        return x, tf.cast(y, tf.int32), *weight
 
     return dataset.map(convert)
 
 
 def _first_size(dataset: tf.data.Dataset, num_classes: int | None) -> int:
     """The size of the first batch, whose labels are looked at."""
-    for _, y in dataset.take(1):
+    for _, y, *_ in dataset.take(1):
         _check_range(y.numpy(), num_classes)
         return int(y.shape[0])
     raise UserError("The tf.data.Dataset is empty.\nGive one with at least one batch.")

@@ -7,10 +7,10 @@
 | `student_update.py` | one student's loss, gradients and optimizer, on one replica |
 | `step_error.py` | a student's errors, told from those of data and machines |
 | `evaluation.py` | `evaluate_accuracy`, for many models at once |
-| `replica_statistics.py` | BatchNormalization statistics, averaged across replicas |
+| `replica_statistics.py` | statistics of other layers, averaged across replicas |
 | `mixed_precision.py` | float32 models that compute in float16 for a while |
-| `batch_norm_momentum.py` | moving statistics that follow short trainings |
-| `devices.py` | `get_strategy`: the devices by name |
+| `batch_normalization.py` | layers that follow short trainings, on several devices as on one |
+| `devices.py` | `get_strategy`: the devices by name, `DISTRIBUTE`: the names |
 | `losses/` | one file a loss, found by its name |
 | `training_config.py`, `training_outcome.py` | frozen values, plain Python |
 
@@ -29,10 +29,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from esnac_tf.distillation import losses
+from esnac_tf.distillation.devices import DISTRIBUTE, get_strategy
 from esnac_tf.distillation.training_config import TrainingConfig
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 
 __all__ = [
+    "DISTRIBUTE",
     "EpochRecord",
     "TrainingConfig",
     "TrainingOutcome",
@@ -43,7 +45,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from esnac_tf.distillation.devices import get_strategy
     from esnac_tf.distillation.evaluation import evaluate_accuracy
     from esnac_tf.distillation.training import train
 
@@ -58,8 +59,4 @@ def __getattr__(name: str) -> Any:
         from esnac_tf.distillation.evaluation import evaluate_accuracy
 
         return evaluate_accuracy
-    if name == "get_strategy":
-        from esnac_tf.distillation.devices import get_strategy
-
-        return get_strategy
     raise AttributeError(f"module 'esnac_tf.distillation' has no attribute {name!r}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from esnac_tf.errors import UnknownNameError
 
-STRATEGIES = ("auto", "mirrored", "none")
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+DISTRIBUTE = ("auto", "none", "mirrored")
 
 
 def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
@@ -29,10 +32,12 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
         >>> get_strategy("none").num_replicas_in_sync
         1
     """
-    if name not in STRATEGIES:
+    if name not in DISTRIBUTE:
         raise UnknownNameError(
-            "device strategy", name, STRATEGIES, "esnac_tf/distillation/devices.py"
+            "device strategy", name, DISTRIBUTE, "esnac_tf/distillation/devices.py"
         )
+    import tensorflow as tf  # Takes seconds; the names are needed at once.
+
     gpus = tf.config.list_logical_devices("GPU")
     if name == "none" or (name == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,9 +51,22 @@ def evaluate_accuracy(
     """
     evaluation = Evaluation(models, dataset, strategy or tf.distribute.get_strategy())
     try:
-        return evaluation([True] * len(models))
+        return [score.accuracy for score in evaluation([True] * len(models))]
     except StepError as error:
         raise (error.__cause__ or error) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What the evaluation of one model gave.
+
+    Attributes:
+        accuracy: In [0, 1].
+        finite: The share of the rows whose outputs are finite, by weight, in [0, 1].
+    """
+
+    accuracy: float
+    finite: float
 
 
 class Evaluation:
@@ -79,8 +93,8 @@ class Evaluation:
         self._traced: list[bool] = []
         self._count = tf.function(self._count_batch, autograph=False)
 
-    def __call__(self, active: Sequence[bool]) -> list[float]:
-        """Returns an accuracy per model, 0 for those that are not active.
+    def __call__(self, active: Sequence[bool]) -> list[Score]:
+        """Returns a score per model, of zeros for those that are not active.
 
         Args:
             active: Whether to evaluate, for each model; a model that is not active in the
@@ -96,28 +110,29 @@ class Evaluation:
         for x, y, weight in self._batches:
             with as_step_errors(Exception):
                 sums.append(self._count(x, y, weight, switches))
-        correct = sum(batch[0].numpy().astype("float64") for batch in sums)
+        weights = sum(batch[0].numpy().astype("float64") for batch in sums)
         total = sum(float(batch[1]) for batch in sums)
         if not total > 0:
             raise UserError("There are no rows to evaluate: all weights are 0 or rows are missing.")
-        return [float(value) for value in correct / total]
+        return [Score(float(right), float(finite)) for right, finite in weights / total]
 
     def _count_batch(self, x: Any, y: Any, weight: Any, active: tf.Tensor) -> Any:
-        """Returns the weights of the right answers, shape [K], and of all rows, shape []."""
+        """Returns the weights of (right, finite) rows, shape [K, 2], and of all, shape []."""
+        nothing = tf.zeros([2])
 
-        def correct(forward: Any) -> tf.Tensor:
+        def weigh(forward: Any) -> tf.Tensor:
             def count(x: Any, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
                 outputs = forward(x)
-                right = tf.argmax(outputs, axis=-1) == tf.cast(y, tf.int64)
-                right &= tf.reduce_all(tf.math.is_finite(outputs), axis=-1)
-                return tf.reduce_sum(tf.where(right, weight, 0.0))
+                finite = tf.reduce_all(tf.math.is_finite(outputs), axis=-1)
+                right = finite & (tf.argmax(outputs, axis=-1) == tf.cast(y, tf.int64))
+                return tf.reduce_sum(tf.where([right, finite], weight, 0.0), axis=-1)
 
             return self._sum(count, x, y, weight)
 
         counts = [
-            tf.cond(active[index], lambda forward=forward: correct(forward), lambda: 0.0)
+            tf.cond(active[index], lambda forward=forward: weigh(forward), lambda: nothing)
             if self._traced[index]
-            else 0.0
+            else nothing
             for index, forward in enumerate(self._forwards)
         ]
         return tf.stack(counts), self._sum(tf.reduce_sum, weight)

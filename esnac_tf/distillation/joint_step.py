@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.distillation.losses import DistillationLoss
-from esnac_tf.distillation.step_error import as_step_errors, describe_error
+from esnac_tf.distillation.step_error import as_step_errors, blame_student
 from esnac_tf.distillation.student_update import StudentUpdate, to_logits
 from esnac_tf.distillation.training_config import TrainingConfig
 
@@ -49,6 +49,9 @@ class JointStep:
     Args:
         students: K models built under the strategy's scope.
         settings: What they have in common.
+
+    Raises:
+        StepError: If memory runs out, which is not one student's fault.
     """
 
     def __init__(self, students: Sequence[keras.Model], settings: StepSettings) -> None:
@@ -66,7 +69,7 @@ class JointStep:
                     settings.strategy,
                 )
             except Exception as error:
-                self._failures[index] = describe_error(error)
+                self._failures[index] = blame_student(error)
         self._num_students = len(students)
         shape = [self._num_students]
         self._teacher = self._compile_teacher()
@@ -144,7 +147,7 @@ class JointStep:
                         lambda: tf.zeros([]),
                     )
                 except Exception as error:
-                    self._failures[index] = describe_error(error)
+                    self._failures[index] = blame_student(error)
             losses.append(loss)
         self._note(tf.cast(tf.stack(losses), tf.float64), healthy)
 

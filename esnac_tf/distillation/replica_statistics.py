@@ -11,14 +11,13 @@ def average_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> 
     """Replaces non-trainable variables that differ among replicas by their mean.
 
     Formula:
-        moving_mean = mean(moving_mean of each replica)
-        moving_variance = mean(moving_variance of each replica)
+        variable = mean(variable of each replica)
 
-    Under a mirrored strategy a plain BatchNormalization normalises by, and gathers, the
-    statistics of its replica's share of the batch, so the moving statistics drift apart,
-    while evaluation and saving would read the first replica's. The mean of the variances
-    leaves out the variance *between* the shares' means, about 1 / (share of the batch) of
-    the whole. `BatchNormalization(synchronized=True)` has neither drift nor this error.
+    Under a mirrored strategy a layer that gathers statistics gathers those of its replica's
+    share of the batch, so they drift apart: every replica would be evaluated with its own,
+    and the first's would be saved. `batch_norm_for_training` keeps BatchNormalization from
+    it. What is left are users' own layers, a BatchNormalization inside of one of them, and a
+    BatchNormalization of masked inputs, which Keras 3.15 doesn't synchronise.
 
     Args:
         model: Built under the strategy's scope.
@@ -26,7 +25,7 @@ def average_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> 
 
     Example:
         >>> import keras
-        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
         >>> average_statistics(model, tf.distribute.get_strategy())
     """
     if strategy.num_replicas_in_sync == 1:

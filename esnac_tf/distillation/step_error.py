@@ -18,18 +18,23 @@ _MACHINE_ERRORS = (
 )
 
 
+# For want of memory, the student that happens to ask for it last fails: anyone's fault.
+_MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, MemoryError)
+
+
 class StepError(Exception):
     """A step of several students failed, and nothing tells which student's fault it was."""
 
 
 @contextlib.contextmanager
-def as_step_errors(kind: type[Exception] = tf.errors.OpError) -> Iterator[None]:
-    """Raises errors of that kind as StepError; not those of the user or the machines.
+def as_step_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Raises errors of these kinds as StepError; not those of the user or the machines.
 
     Only a step belongs in this context, never the data that comes to it.
 
     Args:
-        kind: The errors that a student may cause here.
+        *kinds: The errors that a student may cause here; by default those of operations and
+            of memory.
 
     Raises:
         StepError: With a description in one line; the error is its `__cause__`.
@@ -41,12 +46,38 @@ def as_step_errors(kind: type[Exception] = tf.errors.OpError) -> Iterator[None]:
             ...
         esnac_tf.distillation.step_error.StepError: ResourceExhaustedError: no memory
     """
+    kinds = kinds or (tf.errors.OpError, MemoryError)
     try:
         yield
     except (*_MACHINE_ERRORS, UserError):
         raise
-    except kind as error:
+    except kinds as error:
         raise StepError(describe_error(error)) from error
+
+
+def blame_student(error: Exception) -> str:
+    """Returns in one line why a student failed, if the error is that student's fault.
+
+    Args:
+        error: What was raised while this student alone was at work.
+
+    Raises:
+        StepError: If memory ran out, of which all students have a share.
+        tf.errors.OpError: The error itself, if it is one of the machines.
+
+    Example:
+        >>> blame_student(ValueError("no training mode"))
+        'ValueError: no training mode'
+        >>> blame_student(MemoryError("no room"))
+        Traceback (most recent call last):
+            ...
+        esnac_tf.distillation.step_error.StepError: MemoryError: no room
+    """
+    if isinstance(error, _MACHINE_ERRORS):
+        raise error
+    if isinstance(error, _MEMORY_ERRORS):
+        raise StepError(describe_error(error)) from error
+    return describe_error(error)
 
 
 def describe_error(error: BaseException) -> str:

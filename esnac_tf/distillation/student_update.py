@@ -65,7 +65,6 @@ class StudentUpdate:
             self._optimizer.build(student.trainable_variables)
         self._compute = self._loss_and_gradients
         if config.jit_compile:
-            # XLA can't compile the exchange among replicas in `apply`, only what comes before.
             self._compute = tf.function(self._compute, autograph=False, jit_compile=True)
 
     def set_learning_rate(self, learning_rate: float) -> None:

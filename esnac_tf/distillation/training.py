@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from esnac_tf.distillation.batch_norm_momentum import capped_momentum
+from esnac_tf.distillation.batch_normalization import batch_norm_for_training
 from esnac_tf.distillation.evaluation import Evaluation
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
@@ -25,6 +25,11 @@ from esnac_tf.distillation.step_error import StepError
 from esnac_tf.distillation.training_config import TrainingConfig
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 from esnac_tf.errors import UserError
+
+# Called with the epoch, counted from 1, and its records by the student's index.
+OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
+# Called with epoch and step, both counted from 1.
+OnBatch = Callable[[int, int], None]
 
 
 class Batches(Protocol):
@@ -55,8 +60,8 @@ def train(
     teacher: keras.Model | None = None,
     strategy: tf.distribute.Strategy | None = None,
     from_logits: bool = True,
-    on_epoch: Callable[[int, Mapping[int, EpochRecord]], None] | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_batch: OnBatch | None = None,
     should_stop: Callable[[], bool] | None = None,
     seed: int = 0,
 ) -> list[TrainingOutcome]:
@@ -71,7 +76,8 @@ def train(
     Failures stay with the student that fails; its weights are those of its best epoch, or
     as they were at first if it finished none:
 
-    - A loss that becomes NaN or infinite ends the student's training.
+    - A loss that becomes NaN or infinite ends the student's training, and so do outputs
+      that are NaN or infinite for all of the validation.
     - A student that can't be traced, because of an error in one of its layers say, is left
       out.
     - If a step of several students fails, for want of memory say, all of them go back to
@@ -130,6 +136,12 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     models = [*students, *([teacher] if teacher is not None else [])]
     _check(students, models, batches, loss, teacher, strategy)
+    replicas = strategy.num_replicas_in_sync
+    if config.jit_compile and replicas > 1:
+        # XLA looks for every replica's variables on the first device, and can't compile the
+        # exchange of BatchNormalization's statistics (TensorFlow 2.21).
+        warnings.warn(f"On {replicas} devices models are trained without XLA.", stacklevel=2)
+        config = dataclasses.replace(config, jit_compile=False)
     run = _Run(
         StepSettings(config, loss, teacher, strategy, batches.batch_size, from_logits),
         batches,
@@ -144,7 +156,7 @@ def train(
     with (
         interruptible(),
         _precision(config, models),
-        capped_momentum(students, config.batch_norm_momentum),
+        batch_norm_for_training(students, config.batch_norm_momentum, replicas),
     ):
         while groups:
             group = groups.pop(0)
@@ -185,8 +197,8 @@ class _Run:
     settings: StepSettings
     batches: Batches
     validation: tf.data.Dataset
-    on_epoch: Callable[[int, Mapping[int, EpochRecord]], None]
-    on_batch: Callable[[int, int], None]
+    on_epoch: OnEpoch
+    on_batch: OnBatch
     should_stop: Callable[[], bool]
 
     def train_group(self, students: Mapping[int, keras.Model]) -> dict[int, TrainingOutcome]:
@@ -214,12 +226,18 @@ class _Run:
                 break
             for model in models:
                 average_statistics(model, strategy)
-            accuracies = evaluation(active)
+            scores = evaluation(active)
+            for student, score in zip(progress, scores, strict=True):
+                if student.failure is None and score.finite == 0:
+                    student.failure = f"gives NaN or infinite outputs after epoch {epoch}"
+            active = [student.failure is None for student in progress]
+            if not any(active):
+                break
             secs = time.perf_counter() - start
             records = {}
             for position, student in enumerate(progress):
                 if active[position]:
-                    record = EpochRecord(epoch, losses[position], accuracies[position], secs)
+                    record = EpochRecord(epoch, losses[position], scores[position].accuracy, secs)
                     student.history.append(record)
                     records[indices[position]] = record
                     if student.outcome().best_epoch == epoch:

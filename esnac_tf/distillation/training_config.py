@@ -37,7 +37,7 @@ class TrainingConfig:
         batch_norm_momentum: The momentum of BatchNormalization at most, in [0, 1], while it
             trains: high ones keep a student's moving statistics at the teacher's for long.
         jit_compile: Compile forward and backward passes with XLA. A student's first step
-            then takes some seconds longer.
+            then takes some seconds longer. On several devices models are trained without it.
 
     Raises:
         UserError: If an argument is out of its range.

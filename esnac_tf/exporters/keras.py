@@ -11,7 +11,7 @@ import pathlib
 
 import keras
 
-from esnac_tf.exporters import replacing
+from esnac_tf.files import replacing
 
 
 def export(model: keras.Model, path_stem: pathlib.Path) -> pathlib.Path:

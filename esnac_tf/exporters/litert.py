@@ -27,7 +27,8 @@ import keras
 import tensorflow as tf
 
 from esnac_tf.errors import UserError
-from esnac_tf.exporters import replacing, saved_model
+from esnac_tf.exporters import saved_model
+from esnac_tf.files import replacing
 
 
 def export(model: keras.Model, path_stem: pathlib.Path) -> pathlib.Path:

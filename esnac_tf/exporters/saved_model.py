@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from esnac_tf.errors import UserError
-from esnac_tf.exporters import replacing
+from esnac_tf.files import replacing
 
 
 def export(model: keras.Model, path_stem: pathlib.Path) -> pathlib.Path:

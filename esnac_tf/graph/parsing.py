@@ -24,7 +24,8 @@ def functional_model(model: keras.Model) -> keras.Model:
     """The model as a functional one: a built Sequential becomes its functional equal.
 
     Raises:
-        UserError: The model is subclassed, or a Sequential that was not built.
+        UserError: The model is subclassed, a Sequential that was not built, or has a layer
+            without `get_config`.
     """
     if isinstance(model, keras.Sequential):
         if not model.built:
@@ -32,7 +33,7 @@ def functional_model(model: keras.Model) -> keras.Model:
                 f"The Sequential model {model.name!r} is not built, so its shapes are unknown.\n"
                 "Give it a keras.Input as its first layer, or call model.build(input_shape)."
             )
-        return keras.Model(_single(model.inputs), _single(model.outputs), name=model.name)
+        model = keras.Model(_single(model.inputs), _single(model.outputs), name=model.name)
     if not isinstance(model, keras.Model):
         raise UserError(
             f"Expected a keras.Model as the teacher, received {type(model).__name__}.\n"
@@ -40,7 +41,14 @@ def functional_model(model: keras.Model) -> keras.Model:
         )
     try:
         config = model.get_config()
-    except NotImplementedError:
+    except NotImplementedError as error:
+        layer = _layer_without_config(model)
+        if layer is not None:
+            raise UserError(
+                f"The layer {layer.name!r} ({type(layer).__name__}) of the model {model.name!r} "
+                "can't tell its configuration.\n"
+                "Give its class a method get_config that returns the arguments of __init__."
+            ) from error
         config = {}
     if not isinstance(config, Mapping) or "output_layers" not in config:
         raise UserError(
@@ -49,6 +57,16 @@ def functional_model(model: keras.Model) -> keras.Model:
             "Give a functional or Sequential model, for instance keras.Model(inputs, outputs)."
         )
     return model
+
+
+def _layer_without_config(model: keras.Model) -> Any:
+    """The first layer of a functional model whose class lacks `get_config`; None if none does."""
+    for operation in getattr(model, "operations", ()):
+        try:
+            operation.get_config()
+        except NotImplementedError:
+            return _layer_without_config(operation) or operation
+    return None
 
 
 def is_functional(model: keras.Model) -> bool:

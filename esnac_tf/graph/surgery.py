@@ -7,6 +7,8 @@ says which of the teacher's channels each of its weights comes from.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +55,7 @@ def check_actions(graph: TeacherGraph, actions: ActionSet) -> None:
 
     Raises:
         UserError: A node or a group is not known, a node can't be removed, a width is out of
-            range, or a skip connection does not fit.
+            range, or a skip connection does not fit or leads to a removed node.
     """
     for name in actions.removed:
         if graph.position.get(name) not in graph.removals:
@@ -77,15 +79,22 @@ def check_actions(graph: TeacherGraph, actions: ActionSet) -> None:
                 "It must lead forward, and the output of the one must have the shape of the "
                 "input of the other."
             )
+        if target in actions.removed:
+            raise UserError(
+                f"No skip connection can be added from {source!r} to {target!r}: the latter is "
+                "removed.\nLeave out the one or the other action."
+            )
 
 
 def rewire(graph: TeacherGraph, actions: ActionSet) -> Architecture:
     """The teacher's architecture with nodes removed and skip connections added.
 
     A removed node becomes the identity. A target of skip connections takes the sum of its
-    first input and of the sources' outputs, each tensor once. A sum of the teacher whose
-    operands become one and the same tensor takes it once: what is left of a residual block
-    whose branch is removed is the identity.
+    first input and of the sources' outputs, each tensor once. If its first input is a sum
+    already, what that sum holds is not added again; and the sum itself takes the sources'
+    outputs where nothing else uses it. A sum of the teacher whose operands become one and the
+    same tensor takes it once: what is left of a residual block whose branch is removed is the
+    identity.
 
     Args:
         graph: The teacher.
@@ -112,42 +121,91 @@ def rewire(graph: TeacherGraph, actions: ActionSet) -> Architecture:
         output = graph.nodes[graph.position[source]].output
         sources.setdefault((first_call.layer, first_call.call), []).append(output)
 
-    layers: dict[str, LayerConfig] = {}
-    shapes: dict[TensorReference, Shape] = dict(teacher.shapes)
     calls: list[LayerCall] = []
+    sums: dict[TensorReference, LayerCall] = {}
     for call in teacher.calls:
         if (call.layer, call.call) in dropped:
             continue
         new_call = call.map_references(resolve)
         if is_plain_sum(teacher, call):
+            (output,) = teacher.outputs_of(call)
             operands = list(dict.fromkeys(new_call.inputs))
             if len(operands) < len(set(call.inputs)):
                 if len(operands) == 1:
-                    (output,) = teacher.outputs_of(call)
                     stands_for[output] = operands[0]
                     continue
                 new_call = dataclasses.replace(new_call, args=(operands,), kwargs={})
-        added = [resolve(output) for output in sources.get((call.layer, call.call), ())]
-        if added:
-            first = new_call.inputs[0]
-            operands = list(dict.fromkeys([first, *added]))
-            if len(operands) > 1:
-                skip = _skip_layer(teacher, call)
+            sums[output] = new_call
+        calls.append(new_call)
+
+    added = {key: [resolve(output) for output in outputs] for key, outputs in sources.items()}
+    rewired = dataclasses.replace(
+        teacher, calls=tuple(calls), outputs=map_references(resolve, teacher.outputs)
+    )
+    return _add_skips(rewired, sums, added)
+
+
+def _add_skips(
+    architecture: Architecture,
+    sums: Mapping[TensorReference, LayerCall],
+    added: Mapping[tuple[str, int], Sequence[TensorReference]],
+) -> Architecture:
+    """The architecture with tensors added to the first inputs of some calls.
+
+    Args:
+        architecture: Any; of its layers, those that nothing calls are left out.
+        sums: The plain sums in it by their outputs.
+        added: For calls (layer, number) what is to be added; at a call all of it exists.
+    """
+
+    def held(reference: TensorReference) -> set[TensorReference]:
+        """A tensor and, if it is a sum, all that was summed."""
+        operands = sums[reference].inputs if reference in sums else ()
+        return {reference}.union(*(held(operand) for operand in operands))
+
+    firsts = {(call.layer, call.call): call.inputs[0] for call in architecture.calls if call.inputs}
+    added = {
+        key: [tensor for tensor in dict.fromkeys(tensors) if tensor not in held(firsts[key])]
+        for key, tensors in added.items()
+    }
+    uses = Counter(reference for call in architecture.calls for reference in call.inputs)
+    uses.update(reference for tensors in added.values() for reference in tensors)
+    uses.update(architecture.output_references)
+    # Sums that take what is added themselves; they move to just before the call that uses them.
+    extended = {
+        firsts[key]: sums[firsts[key]]
+        for key, tensors in added.items()
+        if tensors
+        and firsts[key] in sums
+        and uses[firsts[key]] == 1
+        and architecture.layer_of(sums[firsts[key]]).is_keras_layer
+    }
+    moved = {(total.layer, total.call) for total in extended.values()}
+
+    layers: dict[str, LayerConfig] = {}
+    shapes: dict[TensorReference, Shape] = dict(architecture.shapes)
+    calls: list[LayerCall] = []
+    for call in architecture.calls:
+        if (call.layer, call.call) in moved:
+            continue
+        tensors = added.get((call.layer, call.call), ())
+        if tensors:
+            first = call.inputs[0]
+            if first in extended:
+                total = extended[first]
+                layers[total.layer] = architecture.layers[total.layer]
+                operands = [*total.inputs, *tensors]
+                calls.append(dataclasses.replace(total, args=(operands,), kwargs={}))
+            else:
+                skip = _skip_layer(architecture, call)
                 layers[skip.name] = skip
                 output = TensorReference(skip.name)
                 shapes[output] = shapes[first]
-                calls.append(LayerCall(skip.name, 0, (operands,), {}))
-                new_call = _replace_first(new_call, output)
-        layers[call.layer] = teacher.layers[call.layer]
-        calls.append(new_call)
-    return Architecture(
-        teacher.name,
-        layers,
-        tuple(calls),
-        teacher.inputs,
-        map_references(resolve, teacher.outputs),
-        shapes,
-    )
+                calls.append(LayerCall(skip.name, 0, ([first, *tensors],), {}))
+                call = _replace_first(call, output)
+        layers[call.layer] = architecture.layers[call.layer]
+        calls.append(call)
+    return dataclasses.replace(architecture, layers=layers, calls=tuple(calls), shapes=shapes)
 
 
 def resize(

@@ -10,22 +10,11 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from typing import Any
 
 from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.handler import LayerHandler
+from esnac_tf.layers.handler import LayerHandler, UnknownLayer
 
 __all__ = ["LayerHandler", "handler_of"]
-
-
-class UnknownLayer(LayerHandler):
-    """The handler of layers that have none: their channels are pinned, and they are kept."""
-
-    is_known = False
-
-    def is_parameter(self, layer: LayerConfig, weight: Any) -> bool:
-        """What its layer trains, or would train if it were not frozen as a whole."""
-        return bool(weight.trainable) or not layer.config.get("trainable", True)
 
 
 @functools.cache

@@ -36,8 +36,8 @@ class LayerHandler:
     """What one kind of layer does to channels, configuration and weights.
 
     A subclass teaches the project a layer type; it is found by being in a module of this
-    folder. The base class is the handler of every layer that has no other: it pins the
-    channels of the layer's inputs and outputs, and the layer is kept.
+    folder. The base class pins the channels of the layer's inputs and outputs; a layer that no
+    subclass names has the handler `UnknownLayer`.
 
     Attributes:
         class_names: Names of the Keras layer classes it handles.
@@ -108,6 +108,16 @@ class LayerHandler:
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups) for the encoding; padding 1 for "same"."""
         return (0.0, 0.0, 0.0, 0.0)
+
+
+class UnknownLayer(LayerHandler):
+    """The handler of layers that no other names: their channels are pinned, and they are kept."""
+
+    is_known = False
+
+    def is_parameter(self, layer: LayerConfig, weight: Any) -> bool:
+        """What its layer trains, or would train if it were not frozen as a whole."""
+        return bool(weight.trainable) or not layer.config.get("trainable", True)
 
 
 def consume(

@@ -28,12 +28,13 @@ class History:
         self._seed = seed
         self.trials: list[Trial] = []
         # The teacher is known: it is no student.
-        self._tried = set(space.teacher().keys())
+        self._tried = space.teacher().codes()
 
     def extend(self, trials: Sequence[Trial]) -> None:
         """Takes in finished trials, failed ones included: they are not proposed again."""
         self.trials.extend(trials)
-        self._tried.update(self._space.from_actions([trial.actions for trial in trials]).keys())
+        tried = self._space.from_actions([trial.actions for trial in trials])
+        self._tried = np.concatenate([self._tried, tried.codes()])
 
     @property
     def complete(self) -> list[Trial]:
@@ -56,15 +57,18 @@ class History:
         objectives = [0.0, *(float(trial.objective or 0.0) for trial in trials)]
         return Candidates.concatenate([self._space.teacher(), candidates]), np.array(objectives)
 
-    def new(self, candidates: Candidates, also_tried: Sequence[bytes] = ()) -> Candidates:
-        """Those candidates that were not tried, each once."""
-        seen = self._tried | set(also_tried)
-        fresh = []
-        for index, key in enumerate(candidates.keys()):
-            if key not in seen:
-                seen.add(key)
-                fresh.append(index)
-        return candidates[np.array(fresh, np.int64)]
+    def new(self, candidates: Candidates, also_tried: Candidates | None = None) -> Candidates:
+        """Those candidates that were not tried, each once, in their order.
+
+        Args:
+            candidates: Any number of them.
+            also_tried: Candidates that count as tried too.
+        """
+        tried = self._tried
+        if also_tried is not None:
+            tried = np.concatenate([tried, also_tried.codes()])
+        codes, first = np.unique(candidates.codes(), return_index=True)
+        return candidates[np.sort(first[~np.isin(codes, tried)])]
 
     def draw(
         self,
@@ -86,6 +90,6 @@ class History:
         for _ in range(_MAX_DRAWS):
             if len(found) >= count:
                 break
-            fresh = self.new(draw(count), list(found.keys()))
+            fresh = self.new(draw(count), found)
             found = Candidates.concatenate([found, fresh])
         return found[:count]

@@ -12,6 +12,9 @@ are trained side by side, each on its own random half of the trials [1].
 | `kernel` | `ArchitectureKernel`: a TFP kernel on sequences |
 | `gaussian_process` | leave-one-out likelihood and posterior |
 | `adam` | `PerKernelAdam`: Adam that can hold single kernels still |
+| `observations` | checks observations and candidates, draws subsets; `SurrogateError` |
+| `fit_report` | `FitReport`: how a fit went |
+| `padding` | sizes that arrays are padded to, so that compiled functions serve again |
 | `surrogate` | `Surrogate`: fit, condition, predict |
 
 This room knows arrays only: no trials, no search space, no Keras model. TensorFlow is imported
@@ -36,8 +39,10 @@ from esnac_tf.surrogate.config import SurrogateConfig
 
 if TYPE_CHECKING:
     from esnac_tf.surrogate.embedding import SequenceEmbedding
+    from esnac_tf.surrogate.fit_report import FitReport
     from esnac_tf.surrogate.kernel import ArchitectureKernel
-    from esnac_tf.surrogate.surrogate import FitReport, Surrogate, SurrogateError
+    from esnac_tf.surrogate.observations import SurrogateError
+    from esnac_tf.surrogate.surrogate import Surrogate
 
 __all__ = [
     "ArchitectureKernel",
@@ -50,10 +55,10 @@ __all__ = [
 
 _HOMES = {
     "ArchitectureKernel": "kernel",
-    "FitReport": "surrogate",
+    "FitReport": "fit_report",
     "SequenceEmbedding": "embedding",
     "Surrogate": "surrogate",
-    "SurrogateError": "surrogate",
+    "SurrogateError": "observations",
 }
 
 

@@ -6,6 +6,9 @@ import dataclasses
 
 from esnac_tf.errors import UserError
 
+# With less, float32 embeddings of near duplicates leave a Gram matrix that has no inverse.
+MIN_NOISE_VARIANCE = 1e-4
+
 
 @dataclasses.dataclass(frozen=True)
 class SurrogateConfig:
@@ -17,8 +20,8 @@ class SurrogateConfig:
         hidden_size: Units of one direction of a layer, so D = 2 * hidden_size; at least 1.
         length_scale: Distance between unit-length embeddings at which the kernel has fallen to
             exp(-1/2); above 0. The paper's length_scale**2 is 0.01.
-        observation_noise_variance: Variance of the noise on an observation; above 0, and at least
-            1e-4 is wise.
+        observation_noise_variance: Variance of the noise on an observation; at least 1e-4, which
+            keeps Gram matrices of near duplicates invertible.
         learning_rate: Adam's step size; above 0.
         weight_decay: Coupled decay: weight_decay * weight is added to the gradient before Adam
             sees it, as PyTorch's Adam does (AdamW's is decoupled); at least 0.
@@ -63,9 +66,14 @@ class SurrogateConfig:
         for name in ("num_kernels", "num_layers", "hidden_size"):
             if not getattr(self, name) >= 1:
                 raise UserError(f"{name} must be at least 1, received {getattr(self, name)}.")
-        for name in ("length_scale", "observation_noise_variance", "learning_rate"):
+        for name in ("length_scale", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be above 0, received {getattr(self, name)}.")
+        if not self.observation_noise_variance >= MIN_NOISE_VARIANCE:
+            raise UserError(
+                f"observation_noise_variance must be at least {MIN_NOISE_VARIANCE}, "
+                f"received {self.observation_noise_variance}."
+            )
         for name in ("weight_decay", "max_steps", "tolerance", "min_steps"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} must be at least 0, received {getattr(self, name)}.")

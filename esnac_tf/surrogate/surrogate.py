@@ -15,48 +15,28 @@ from esnac_tf.surrogate import gaussian_process
 from esnac_tf.surrogate.adam import PerKernelAdam
 from esnac_tf.surrogate.config import SurrogateConfig
 from esnac_tf.surrogate.embedding import SequenceEmbedding
+from esnac_tf.surrogate.fit_report import FitReport
 from esnac_tf.surrogate.kernel import ArchitectureKernel
+from esnac_tf.surrogate.observations import (
+    ObservedArchitectures,
+    SurrogateError,
+    check_candidates,
+    check_observations,
+    draw_subset,
+)
+from esnac_tf.surrogate.padding import bucket_size, pad
 
 tfd = tfp.distributions
 
 
-class SurrogateError(Exception):
-    """The data or the training gave numbers that are not finite: there is nothing to predict with.
-
-    A strategy falls back to random proposals. The surrogate can be fitted again.
-
-    Example:
-        >>> raise SurrogateError("Observation 3 is nan.")
-        Traceback (most recent call last):
-            ...
-        esnac_tf.surrogate.surrogate.SurrogateError: Observation 3 is nan.
-    """
-
-
 @dataclasses.dataclass(frozen=True)
-class FitReport:
-    """What came of a fit; tuples have one entry for each of the K kernels.
+class _Conditioned:
+    """What predictions depend on beside the weights, N padded to its bucket."""
 
-    Attributes:
-        initial_log_likelihoods: Mean leave-one-out log likelihood of a kernel's own subset with
-            its initial weights, nats an observation.
-        final_log_likelihoods: The same when last evaluated: with the final weights where a kernel
-            stopped early, before the last training step where it used all of them. Both are NaN
-            where `max_steps` is 0.
-        num_steps: Training steps taken.
-        subset_sizes: Observations in a kernel's own subset.
-        duration_secs: Wall seconds, compilation included.
-
-    Example:
-        >>> FitReport((-1.0,), (-0.5,), (7,), (12,), 0.1).num_steps
-        (7,)
-    """
-
-    initial_log_likelihoods: tuple[float, ...]
-    final_log_likelihoods: tuple[float, ...]
-    num_steps: tuple[int, ...]
-    subset_sizes: tuple[int, ...]
-    duration_secs: float
+    embeddings: Any
+    observations: npt.NDArray[np.float64]
+    subset: npt.NDArray[np.bool_]
+    num_observations: int
 
 
 class Surrogate(tf.Module):
@@ -67,8 +47,11 @@ class Surrogate(tf.Module):
         mean([log_p(observations[i] | observations of the subset but i) for i in subset])
 
     over the weights of its embedding (see `leave_one_out_log_likelihood`), then `predict` gives K
-    Gaussian process posteriors. The process has mean zero: give observations on a scale where
-    zero is the unsurprising value and 1 the spread.
+    Gaussian process posteriors. Their prior has mean 0 and variance 1, and observations are taken
+    as they are. The search gives the paper's objective raw, with 0 for the teacher [1]: so far
+    from all observations a student is expected to be as good as the teacher, which gains nothing,
+    and objectives, mostly between 0 and 1, vary less than the prior allows, so that what was not
+    tried looks worth trying. Observations on another scale should be standardised first.
 
     A subset is gathered before training rather than masked in it, since the time is that of the
     LSTMs and grows with the number of sequences: half the data, half the time. Shapes are padded
@@ -189,11 +172,13 @@ class Surrogate(tf.Module):
             SurrogateError: Data, log likelihood or embeddings are not finite.
         """
         start = time.perf_counter()
-        data = self._check(encodings, observations, sequence_mask)
+        data = check_observations(
+            encodings, observations, sequence_mask, self.embedding.num_features
+        )
         weights_seed, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = None
         self.embedding.reinitialize(int(weights_seed))
-        subset = self._draw_subset(len(data.observations), int(subset_seed))
+        subset = self._draw_subset(data, int(subset_seed))
         initial, final, num_steps = self._train(data, subset)
         self._condition(data, subset)
         return FitReport(
@@ -232,10 +217,12 @@ class Surrogate(tf.Module):
             >>> surrogate.best_observations
             array([0., 0.])
         """
-        data = self._check(encodings, observations, sequence_mask)
+        data = check_observations(
+            encodings, observations, sequence_mask, self.embedding.num_features
+        )
         _, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = None
-        self._condition(data, self._draw_subset(len(data.observations), int(subset_seed)))
+        self._condition(data, self._draw_subset(data, int(subset_seed)))
 
     def predict(self, candidates: npt.ArrayLike, sequence_mask: npt.ArrayLike | None = None) -> Any:
         """Predicts the noise-free objective of each candidate by itself.
@@ -256,24 +243,8 @@ class Surrogate(tf.Module):
             SurrogateError: Candidates or predictions are not finite.
         """
         conditioned = self._require_conditioned()
-        candidates = np.asarray(candidates, np.float32)
-        own = candidates.ndim == 4
-        if candidates.ndim not in (3, 4) or 0 in candidates.shape:
-            raise ValueError(
-                f"candidates must be [M, T, F] or [K, M, T, F] with no dimension of 0, "
-                f"received {candidates.shape}."
-            )
-        if sequence_mask is None:
-            sequence_mask = np.ones(candidates.shape[:-1], np.bool_)
-        sequence_mask = np.asarray(sequence_mask, np.bool_)
-        if own and sequence_mask.ndim == 2:
-            sequence_mask = np.broadcast_to(sequence_mask, candidates.shape[:-1])
-        if sequence_mask.shape != candidates.shape[:-1]:
-            raise ValueError(
-                f"sequence_mask must be {candidates.shape[:-1]} for these candidates, "
-                f"received {sequence_mask.shape}."
-            )
-        axis = 1 if own else 0
+        candidates, sequence_mask = check_candidates(candidates, sequence_mask)
+        axis = candidates.ndim - 3
         means, stddevs = [], []
         for embedded in self._embed_chunks(candidates, sequence_mask, axis):
             mean, stddev = self._traced_marginals(
@@ -291,49 +262,14 @@ class Surrogate(tf.Module):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
 
-    def _check(self, encodings: Any, observations: Any, sequence_mask: Any) -> _Data:
-        with np.errstate(over="ignore"):  # What becomes infinite is refused below.
-            encodings = np.asarray(encodings, np.float32)
-        observations = np.asarray(observations, np.float64)
-        num_features = self.embedding.num_features
-        if encodings.ndim != 3 or encodings.shape[-1] != num_features or 0 in encodings.shape:
-            raise ValueError(
-                f"encodings must be [N, T, {num_features}] with N and T at least 1, "
-                f"received {encodings.shape}."
-            )
-        if observations.shape != encodings.shape[:1]:
-            raise ValueError(
-                f"observations must be [{len(encodings)}], one for each encoding, "
-                f"received {observations.shape}."
-            )
-        if sequence_mask is None:
-            sequence_mask = np.ones(encodings.shape[:-1], np.bool_)
-        sequence_mask = np.asarray(sequence_mask, np.bool_)
-        if sequence_mask.shape != encodings.shape[:-1]:
-            raise ValueError(
-                f"sequence_mask must be {encodings.shape[:-1]}, one for each row of each "
-                f"encoding, received {sequence_mask.shape}."
-            )
-        if not np.isfinite(observations).all():
-            number = int(np.argmin(np.isfinite(observations)))
-            raise SurrogateError(f"Observation {number} is {observations[number]}.")
-        if not np.isfinite(encodings).all():
-            number = int(np.argmin(np.isfinite(encodings).all(axis=(1, 2))))
-            raise SurrogateError(f"Encoding {number} holds a number that is not finite.")
-        return _Data(encodings, observations, sequence_mask)
-
-    def _draw_subset(self, num_observations: int, seed: int) -> npt.NDArray[np.bool_]:
-        generator = np.random.default_rng(seed)
-        shape = (self.config.num_kernels, num_observations)
-        draws = generator.random(shape)
-        subset = draws < self.config.subset_probability
-        # With fewer than two points there is nothing to leave out; the lowest draws come first.
-        lowest = np.argsort(draws, axis=-1)[:, :2]
-        np.put_along_axis(subset, lowest, True, axis=-1)
-        return subset
+    def _draw_subset(self, data: ObservedArchitectures, seed: int) -> npt.NDArray[np.bool_]:
+        config = self.config
+        return draw_subset(
+            config.num_kernels, len(data.observations), config.subset_probability, seed
+        )
 
     def _train(
-        self, data: _Data, subset: npt.NDArray[np.bool_]
+        self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         num_kernels = self.config.num_kernels
         sizes = subset.sum(axis=-1)
@@ -341,7 +277,7 @@ class Surrogate(tf.Module):
         exists = np.arange(width) < sizes[:, np.newaxis]  # [K, width]
         # A stable sort of "not in the subset" puts its members first, in their order.
         members = np.argsort(~subset, axis=-1, kind="stable")[:, :width]
-        members = _pad(members, width, axis=1)
+        members = pad(members, width, axis=1)
         inputs = (
             tf.constant(np.where(exists[..., np.newaxis, np.newaxis], data.encodings[members], 0)),
             tf.constant(data.sequence_mask[members]),
@@ -400,7 +336,7 @@ class Surrogate(tf.Module):
         self._optimizer.apply(gradients, active)
         return log_likelihood, running, active
 
-    def _condition(self, data: _Data, subset: npt.NDArray[np.bool_]) -> None:
+    def _condition(self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]) -> None:
         num_observations = len(data.observations)
         width = bucket_size(num_observations)
         chunks = list(self._embed_chunks(data.encodings, data.sequence_mask, axis=0))
@@ -408,9 +344,9 @@ class Surrogate(tf.Module):
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
         self._conditioned = _Conditioned(
-            embeddings=tf.constant(_pad(embedded.numpy(), width, axis=1)),
-            observations=_pad(data.observations, width, axis=0),
-            subset=_pad(subset, width, axis=1),
+            embeddings=tf.constant(pad(embedded.numpy(), width, axis=1)),
+            observations=pad(data.observations, width, axis=0),
+            subset=pad(subset, width, axis=1),
             num_observations=num_observations,
         )
 
@@ -421,8 +357,8 @@ class Surrogate(tf.Module):
         for start in range(0, sequences.shape[axis], self.chunk_size):
             part = (slice(None),) * axis + (slice(start, start + self.chunk_size),)
             yield self._compiled_embed(
-                tf.constant(_pad(sequences[part], self.chunk_size, axis)),
-                tf.constant(_pad(sequence_mask[part], self.chunk_size, axis)),
+                tf.constant(pad(sequences[part], self.chunk_size, axis)),
+                tf.constant(pad(sequence_mask[part], self.chunk_size, axis)),
             )
 
     def _marginals(
@@ -442,53 +378,3 @@ class Surrogate(tf.Module):
         if self._conditioned is None:
             raise RuntimeError("The surrogate holds no observations yet; call fit() first.")
         return self._conditioned
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    """Checked observations: `[N, T, F]`, `[N]`, `[N, T]`."""
-
-    encodings: npt.NDArray[np.float32]
-    observations: npt.NDArray[np.float64]
-    sequence_mask: npt.NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Conditioned:
-    """What predictions depend on beside the weights, N padded to its bucket."""
-
-    embeddings: Any
-    observations: npt.NDArray[np.float64]
-    subset: npt.NDArray[np.bool_]
-    num_observations: int
-
-
-def bucket_size(size: int) -> int:
-    """The padded size that arrays of this size are given: 16, 32, 48, 64, 96, 128, 192, ...
-
-    Doubling alone would cost up to twice the time of a training step. With a step half-way the
-    loss is at most a half above 32, for one more compilation (4 s) now and then.
-
-    Args:
-        size: The number that must fit.
-
-    Returns:
-        The smallest of these sizes that is at least `size`.
-
-    Example:
-        >>> [bucket_size(size) for size in (1, 16, 17, 33, 80, 100)]
-        [16, 16, 32, 48, 96, 128]
-    """
-    bucket = 16
-    while bucket < size:
-        if bucket >= 32 and bucket * 3 // 2 >= size:
-            return bucket * 3 // 2
-        bucket *= 2
-    return bucket
-
-
-def _pad(array: npt.NDArray[Any], size: int, axis: int) -> npt.NDArray[Any]:
-    """Zeros (or False) after the end of an axis, up to a size."""
-    widths = [(0, 0)] * array.ndim
-    widths[axis] = (0, size - array.shape[axis])
-    return np.pad(array, widths)

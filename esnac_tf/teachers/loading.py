@@ -1,10 +1,14 @@
-"""Teachers from files: `.keras` and `.h5` models, loaded in safe mode."""
+"""Teachers from files: `.keras` and `.h5` models, which may come from anywhere."""
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import re
 import zipfile
+import zlib
+from typing import Any
 
 import keras
 
@@ -12,12 +16,23 @@ from esnac_tf.errors import UserError
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+# What an honest file is far from: the configuration of a large network is a few MB, and weights
+# are hardly compressed.
+_MAX_CONFIG_BYTES = 64 * 2**20
+_MAX_EXPANSION = 100
+
+# Layers that run code or a graph from the file.
+_REFUSED_CLASSES = ("Lambda", "TFSMLayer")
+
 
 def load(path: str | os.PathLike[str]) -> keras.Model:
     """Loads a Keras model from a file.
 
-    Nothing in the file is executed: Keras's safe mode is on, so a model with a Lambda of
-    Python code is refused.
+    Keras's safe mode is on. Of a `.keras` file these are refused before Keras reads it: members
+    that lie outside the archive by their names, a configuration of more than 64 MiB, contents of
+    more than 100 times the file's size, and Lambda and TFSMLayer layers, which run what the file
+    brings. That is a mitigation, not a wall: safe mode had holes before. Load a file from someone
+    you don't trust where it can do no harm.
 
     Args:
         path: A `.keras` or `.h5` file that holds a whole model.
@@ -26,7 +41,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
         The model, not compiled.
 
     Raises:
-        UserError: There is no such file, or it is no model that can be loaded.
+        UserError: There is no such file, it is no model that can be loaded, or it is refused.
     """
     path = pathlib.Path(path)
     _check_file(path)
@@ -77,10 +92,7 @@ def _check_file(path: pathlib.Path) -> None:
     if path.suffix == ".keras":
         if not zipfile.is_zipfile(path):
             raise _broken(path, "it is no zip archive")
-        with zipfile.ZipFile(path) as archive:
-            missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-        if missing:
-            raise _broken(path, f"it lacks {' and '.join(sorted(missing))}")
+        _check_archive(path)
     elif path.suffix in (".h5", ".hdf5"):
         with path.open("rb") as file:
             if file.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
@@ -90,6 +102,57 @@ def _check_file(path: pathlib.Path) -> None:
             f"{path} is not a model file, received the suffix {path.suffix!r}.\n"
             "Give a .keras or .h5 file."
         )
+
+
+def _check_archive(path: pathlib.Path) -> None:
+    """Looks at the members of a `.keras` file and at the classes it names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+            reason = _implausible(members, path.stat().st_size)
+            content = b"{}" if missing or reason else archive.read("config.json")
+        config = json.loads(content)
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise _broken(path, _first_sentence(error)) from error
+    if missing:
+        raise _broken(path, f"it lacks {' and '.join(sorted(missing))}")
+    if reason:
+        raise UserError(f"{path} is refused: {reason}.\nGive a file that model.save wrote.")
+    refused = sorted(_class_names(config).intersection(_REFUSED_CLASSES))
+    if refused:
+        raise UserError(
+            f"{path} has a {refused[0]} layer, which runs what the file brings, and is refused.\n"
+            "Give a model without Lambda and TFSMLayer layers, with keras.ops in their place."
+        )
+
+
+def _implausible(members: list[zipfile.ZipInfo], file_bytes: int) -> str:
+    """Why members of these names and sizes are in no file that Keras writes; else nothing."""
+    for member in members:
+        name = member.filename
+        if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
+            return f"its member {name!r} lies outside the archive"
+        if name == "config.json" and member.file_size > _MAX_CONFIG_BYTES:
+            return f"its config.json has more than {_MAX_CONFIG_BYTES >> 20} MiB"
+    if sum(member.file_size for member in members) > _MAX_EXPANSION * file_bytes:
+        return f"its contents have more than {_MAX_EXPANSION} times the size of the file"
+    return ""
+
+
+def _class_names(config: Any) -> set[str]:
+    """All class names in a model's configuration, without the modules before them."""
+    names: set[str] = set()
+    remaining = [config]
+    while remaining:
+        value = remaining.pop()
+        if isinstance(value, dict):
+            told = (value.get("class_name"), value.get("registered_name"))
+            names.update(re.split("[.>]", name)[-1] for name in told if isinstance(name, str))
+            remaining.extend(value.values())
+        elif isinstance(value, list):
+            remaining.extend(value)
+    return names
 
 
 def _require_file(path: pathlib.Path) -> None:

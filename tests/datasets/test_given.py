@@ -55,6 +55,42 @@ def test_what_is_already_in_batches_is_taken_as_it_is():
     assert given_evaluation_batches(evaluation, 2) is evaluation
 
 
+@pytest.mark.parametrize("sizes", [(4, 6), (2, 5, 3), (6, 1, 3)])
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evaluation_batches_of_any_sizes_hold_every_example_once(sizes, labels, weighted):
+    ends = np.cumsum(sizes)
+    parts = [X, LABELS[labels], np.arange(1, 11, dtype="float64")][: 3 if weighted else 2]
+
+    def batches():
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield tuple(part[start:end] for part in parts)
+
+    specs = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in parts]
+    data = tf.data.Dataset.from_generator(batches, output_signature=tuple(specs))
+    given = given_evaluation_batches(data, 4, num_classes=3)
+    whole = [np.concatenate(part) for part in zip(*given.as_numpy_iterator(), strict=True)]
+    assert {spec.shape[0] for spec in given.element_spec} == {sizes[0]}
+    np.testing.assert_array_equal(whole[0][:10], X)
+    np.testing.assert_array_equal(whole[1][:10], Y)
+    np.testing.assert_array_equal(whole[2][:10], parts[2] if weighted else np.ones(10))
+    assert not whole[2][10:].any()
+
+
+@pytest.mark.parametrize(
+    ("y", "weight", "expected"),
+    [
+        (Y + 1, np.ones(10), "received 1 .. 3"),
+        (np.eye(4)[Y], np.ones(10), "4 columns"),
+        (np.eye(3)[Y][:, None], np.ones(10), "one-hot [B, C]"),
+        (Y, np.ones((10, 3)), "Weights must be one number for each example"),
+    ],
+)
+def test_weighted_data_that_does_not_fit_is_told(user_error, y, weight, expected):
+    data = tf.data.Dataset.from_tensor_slices((X, y, weight)).batch(4)
+    assert expected in user_error(given_evaluation_batches, data, 4, num_classes=3)
+
+
 def test_arrays_are_shuffled_by_seed_and_epoch():
     def order(seed, epoch):
         batches = given_training_batches((X, Y), 4, seed)
@@ -92,6 +128,8 @@ def test_inputs_may_be_nested():
         (lambda: (X, np.eye(4)[Y]), "4 columns"),
         (lambda: dataset(y=np.eye(4)[Y]), "4 columns"),
         (lambda: dataset(y=Y + 1), "received 1 .. 3"),
+        (lambda: dataset(y=np.eye(3)[Y][:, None]), "one-hot [B, C]"),
+        (lambda: dataset(y={"class": Y}), "Labels must be"),
         (lambda: dataset().take(0), "is empty"),
         (lambda: dataset().repeat(), "has no end"),
         (lambda: dataset().unbatch(), "received single examples"),

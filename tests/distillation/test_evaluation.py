@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from esnac_tf.distillation import evaluate_accuracy
+from esnac_tf.distillation import evaluate_accuracy, get_strategy
+from esnac_tf.distillation.evaluation import Evaluation, Score
 from esnac_tf.errors import UserError
 
 from .tiny import dense_net, pictures
@@ -45,6 +46,19 @@ def test_outputs_that_are_not_finite_are_wrong():
     model = dense_net()
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
     assert evaluate_accuracy([model], rows(x, y, np.ones(16))) == [0.0]
+
+
+def test_the_share_of_finite_rows_is_told():
+    x, y = pictures(16)
+    x[:4] = np.inf
+    x[12:] = np.nan  # Rows that only fill a batch.
+    weight = np.repeat([1.0, 0.0], [12, 4])
+    models = [dense_net(), dense_net(1)]
+    evaluation = Evaluation(models, rows(x, y, weight), get_strategy("none"))
+    right = np.argmax(models[0].predict(x[4:12], verbose=0), -1) == y[4:12]
+    score, skipped = evaluation([True, False])
+    assert score == Score(pytest.approx(np.sum(right) / 12), pytest.approx(8 / 12))
+    assert skipped == Score(0.0, 0.0)
 
 
 def test_a_dict_of_one_output_is_read():

@@ -3,10 +3,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from esnac_tf.distillation import TrainingConfig, evaluate_accuracy, losses, train
+from esnac_tf.distillation import TrainingConfig, evaluate_accuracy, joint_step, losses, train
+from esnac_tf.distillation.student_update import StudentUpdate
 from esnac_tf.errors import UserError
 
-from .tiny import ArrayBatches, NanAtStep, conv_net, dense_net, pictures, validation
+from .tiny import (
+    ArrayBatches,
+    NanAtStep,
+    NanWeightAfterStep,
+    conv_net,
+    dense_net,
+    pictures,
+    validation,
+)
 
 MSE = losses.get("logit_mse")
 LABELS = losses.get("cross_entropy")
@@ -280,6 +289,29 @@ class TestFailures:
         assert_same_weights(sound, alone)
         assert seen == [(1, [0, 1]), (2, [1]), (3, [1])]
 
+    def test_weights_that_the_last_step_made_nan_are_no_result(self, teacher):
+        students = [dense_net(end=[NanWeightAfterStep(3)]), dense_net(seed=1)]
+        first = students[0].get_weights()
+        seen = []
+        config = TrainingConfig(epochs=1)
+        broken, sound = run(
+            students, teacher, config=config, on_epoch=lambda _, records: seen.append([*records])
+        )
+        assert broken.failure == "gives NaN or infinite outputs after epoch 1"
+        assert (broken.best_epoch, broken.history) == (0, ())
+        for weight, expected in zip(students[0].get_weights(), first, strict=True):
+            np.testing.assert_array_equal(weight, expected)
+        assert sound.failure is None
+        assert seen == [[1]]
+
+    def test_nan_weights_later_keep_the_best_epoch_before(self):
+        student, seen = dense_net(end=[NanWeightAfterStep(6)]), []
+        config = TrainingConfig(epochs=3)
+        [outcome] = run([student], config=config, on_epoch=lambda *_: seen.append(1))
+        assert outcome.failure == "gives NaN or infinite outputs after epoch 2"
+        assert outcome.best_epoch == len(outcome.history) == len(seen) == 1
+        assert np.all(np.isfinite(np.concatenate([w.ravel() for w in student.get_weights()])))
+
     def test_a_failed_student_takes_no_further_part(self):
         steps = []
 
@@ -362,6 +394,59 @@ class TestFailures:
             run([expected], teacher)
             assert outcome.failure is None
             assert_same_weights(student, expected)
+
+    @pytest.mark.parametrize(
+        "error",
+        [MemoryError("no room"), tf.errors.ResourceExhaustedError(None, None, "no room")],
+        ids=lambda error: type(error).__name__,
+    )
+    @pytest.mark.parametrize("where", ["built", "traced"])
+    def test_memory_that_runs_out_early_is_nobodys_failure(self, monkeypatch, where, error):
+        """The last student finds no room beside the first, and enough alone."""
+        built, traced = [], []
+
+        class NeedsRoom(keras.layers.Layer):
+            def call(self, x, training=False):
+                if training:
+                    traced.append(1)
+                    if where == "traced" and len(traced) == 2:
+                        raise error
+                return x
+
+        def build_update(*arguments):
+            built.append(1)
+            if where == "built" and len(built) == 2:
+                raise error
+            return StudentUpdate(*arguments)
+
+        students = [dense_net(seed, end=[NeedsRoom()]) for seed in range(2)]
+        traced.clear()
+        monkeypatch.setattr(joint_step, "StudentUpdate", build_update)
+        outcomes = run(students)
+        assert [outcome.failure for outcome in outcomes] == [None, None]
+        assert len(built) == 4
+
+    def test_without_memory_to_trace_even_alone(self):
+        class NoRoom(keras.layers.Layer):
+            def call(self, x, training=False):
+                if training:
+                    raise MemoryError("no room")
+                return x
+
+        outcomes = run([dense_net(), dense_net(end=[NoRoom()])])
+        assert outcomes[0].failure is None
+        assert outcomes[1].failure.startswith("MemoryError: ")
+        assert "no room" in outcomes[1].failure
+
+    def test_a_lost_machine_is_nobodys_failure(self):
+        class Unplugged(keras.layers.Layer):
+            def call(self, x, training=False):
+                if training:
+                    raise tf.errors.UnavailableError(None, None, "unplugged")
+                return x
+
+        with pytest.raises(tf.errors.UnavailableError, match="unplugged"):
+            run([dense_net(end=[Unplugged()]), dense_net()])
 
     def test_an_error_in_the_data_is_nobodys_failure(self):
         class Broken(ArrayBatches):

@@ -35,12 +35,12 @@ def validation(x, y, batch_size: int = 16):
     return rows.batch(batch_size, drop_remainder=True)
 
 
-def conv_net(width: int = 4, seed: int = 0, synchronized: bool = False, end=()):
+def conv_net(width: int = 4, seed: int = 0, end=()):
     """A model with BatchNormalization; `end` are layers between it and the classifier."""
     kernels = [keras.initializers.GlorotUniform(seed=seed + i) for i in range(2)]
     layers = [
         keras.layers.Conv2D(width, 3, use_bias=False, kernel_initializer=kernels[0]),
-        keras.layers.BatchNormalization(momentum=0.8, synchronized=synchronized),
+        keras.layers.BatchNormalization(momentum=0.8),
         keras.layers.LeakyReLU(),
         keras.layers.GlobalAveragePooling2D(),
         *end,
@@ -73,3 +73,23 @@ class NanAtStep(keras.layers.Layer):
             return x
         self.step.assign(self.step + 1.0)
         return keras.ops.where(keras.ops.equal(self.step, self.bad_step), float("nan"), x)
+
+
+class NanWeightAfterStep(keras.layers.Layer):
+    """Makes its own weight NaN at one training step, when that step's loss is out already."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.bad_step = step
+
+    def build(self, shape) -> None:
+        self.step = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, x, training=False):
+        y = x * keras.ops.convert_to_tensor(self.scale)
+        if training:
+            self.step.assign(self.step + 1.0)
+            is_bad = keras.ops.equal(self.step, self.bad_step)
+            self.scale.assign(keras.ops.where(is_bad, float("nan"), self.scale))
+        return y

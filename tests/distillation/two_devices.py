@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import keras
@@ -19,7 +20,6 @@ from esnac_tf.distillation import (  # noqa: E402
     losses,
     train,
 )
-from esnac_tf.distillation.replica_statistics import average_statistics  # noqa: E402
 from esnac_tf.errors import UserError  # noqa: E402
 
 from .tiny import (  # noqa: E402
@@ -69,7 +69,7 @@ def strategies():
 
 def two_devices_equal_one():
     def make():
-        return [conv_net(3, 1, synchronized=True), conv_net(4, 2, synchronized=True), dense_net(3)]
+        return [conv_net(3, 1), conv_net(4, 2), dense_net(3)]
 
     for config in (CONFIG, TrainingConfig(epochs=2, optimizer="sgd", learning_rate=0.05)):
         one, expected = run(ONE, make, config)
@@ -77,6 +77,7 @@ def two_devices_equal_one():
         for a, b, left, right in zip(one, two, expected, outcomes, strict=True):
             close(a, b)
             replicas_are_equal(b)
+            assert not getattr(b.layers[1], "synchronized", False)  # As it was given.
             assert left.best_epoch == right.best_epoch
             for x, y in zip(left.history, right.history, strict=True):
                 np.testing.assert_allclose(x.loss, y.loss, rtol=1e-4)
@@ -85,17 +86,34 @@ def two_devices_equal_one():
         assert evaluate_accuracy(two, rows, TWO) == evaluate_accuracy(one, rows)
 
 
-def plain_statistics_are_averaged():
-    [student], _ = run(TWO, lambda: [conv_net(3, 1)])
+def xla_is_left_out():
+    config = dataclasses.replace(CONFIG, jit_compile=True)
+    with pytest.warns(UserWarning, match="On 2 devices models are trained without XLA"):
+        [two], [outcome] = run(TWO, lambda: [conv_net(3, 1)], config)
+    assert outcome.failure is None, outcome
+    [one], _ = run(ONE, lambda: [conv_net(3, 1)])
+    close(one, two)
+
+
+def statistics_of_other_layers_are_averaged():
+    class BatchMean(keras.layers.Layer):
+        """Keeps the mean of its last inputs, and normalises by it later."""
+
+        def build(self, shape):
+            self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False)
+
+        def call(self, x, training=False):
+            if training:
+                self.mean.assign(keras.ops.mean(x, axis=0))
+            return x - self.mean
+
+    config = dataclasses.replace(CONFIG, epochs=1)
+    [student], [outcome] = run(TWO, lambda: [dense_net(1, [BatchMean()])], config)
     replicas_are_equal(student)
-    mean = student.layers[1].moving_mean
-    assert np.any(mean.numpy() != 0)
-    first, second = TWO.experimental_local_results(mean.value)
-    first.assign([1.0, 2.0, 3.0])
-    second.assign([3.0, 2.0, 5.0])
-    average_statistics(student, TWO)
-    replicas_are_equal(student)
-    np.testing.assert_array_equal(mean.numpy(), [2.0, 2.0, 4.0])
+    [alone], _ = run(ONE, lambda: [dense_net(1, [BatchMean()])], config)
+    np.testing.assert_allclose(student.layers[-2].mean, alone.layers[-2].mean, rtol=1e-4)
+    rows = validation(*pictures(32, seed=1))
+    assert evaluate_accuracy([student], rows, TWO) == [outcome.validation_accuracy]
 
 
 def failures_stay_alone():
@@ -162,7 +180,8 @@ if __name__ == "__main__":
     for check in (
         strategies,
         two_devices_equal_one,
-        plain_statistics_are_averaged,
+        xla_is_left_out,
+        statistics_of_other_layers_are_averaged,
         failures_stay_alone,
         mixed_precision_survives_an_overflow,
         mistakes_are_told,

@@ -14,6 +14,7 @@ import pytest
 
 from esnac_tf import exporters
 from esnac_tf.errors import UnknownNameError, UserError
+from esnac_tf.files import replacing
 
 
 def image_model():
@@ -243,7 +244,7 @@ class TestReplacing:
         (tmp_path / "a").write_text("old")
 
         def fail_halfway():
-            with exporters.replacing(tmp_path / "a") as path:
+            with replacing(tmp_path / "a") as path:
                 path.write_text("half")
                 raise ZeroDivisionError
 
@@ -254,7 +255,7 @@ class TestReplacing:
     def test_a_folder_is_replaced_whole(self, tmp_path):
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "old").write_text("old")
-        with exporters.replacing(tmp_path / "a") as path:
+        with replacing(tmp_path / "a") as path:
             path.mkdir()
             (path / "new").write_text("new")
         assert _contents(tmp_path) == {"a/new": b"new"}
@@ -272,14 +273,14 @@ class TestReplacing:
         monkeypatch.setattr(os, "replace", refuse_new)
         with (
             pytest.raises(UserError, match="Permission denied"),
-            exporters.replacing(tmp_path / "a") as path,
+            replacing(tmp_path / "a") as path,
         ):
             path.mkdir()
         assert _contents(tmp_path) == {"a/old": b"old"}
 
     def test_a_file_does_not_replace_a_folder(self, tmp_path):
         (tmp_path / "a").mkdir()
-        with pytest.raises(UserError, match="a"), exporters.replacing(tmp_path / "a") as path:
+        with pytest.raises(UserError, match="a"), replacing(tmp_path / "a") as path:
             path.write_text("new")
         assert (tmp_path / "a").is_dir()
 

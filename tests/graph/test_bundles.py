@@ -62,14 +62,30 @@ def test_channels_of_different_layers_are_different_classes():
     assert shapes(bundles) == [(4, 1), (2, 1)]
 
 
-def test_what_can_not_be_balanced_is_kept():
-    rows = np.array([[0, 1], [0, 2]])  # 1 and 2 only together, 0 alone
-    bundles, fixed = partition_into_bundles(
-        np.arange(4), [np.arange(4)], [rows, np.array([[3, 3], [0, 1]])]
-    )
-    assert_partition(np.arange(4), bundles, fixed)
-    for number in range(1, 3):
-        assert_balanced(np.arange(4), bundles, [rows], [number] * len(bundles))
+def test_what_goes_only_together_is_one_bundle():
+    rows = [np.array([[0, 1], [0, 2]]), np.array([[3, 3], [0, 1]])]
+    bundles, fixed = partition_into_bundles(np.arange(4), [np.arange(4)], rows)
+    assert [part.tolist() for part in bundles] == [[[0, 1, 2, 3]]]
+    assert fixed.size == 0
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "movable", "kept"),
+    [
+        # Slot 9 is not of this group: of the rest one of the first row has no counterpart.
+        (3, [[0, 1], [2, 9]], [[0, 2]], [1]),
+        # Slot 2 weighs as much as nine others: more than a bundle may hold.
+        (12, [[0, *[2] * 9], [1, *range(3, 12)]], [[0, 1]], [2, *range(3, 12)]),
+    ],
+)
+def test_what_can_not_be_balanced_is_kept(width, rows, movable, kept):
+    slots, rows = np.arange(width), np.array(rows)
+    bundles, fixed = partition_into_bundles(slots, [slots], [rows])
+    assert [part.tolist() for part in bundles] == [movable]
+    assert sorted(fixed.tolist()) == kept
+    assert_partition(slots, bundles, fixed)
+    for number in range(2):
+        assert_balanced(np.arange(rows.max() + 1), bundles, [rows], [number])
 
 
 def assert_balanced(slots, bundles, balanced, numbers):

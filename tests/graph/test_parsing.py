@@ -73,9 +73,32 @@ def test_an_input_that_no_output_depends_on_is_kept():
     assert again(examples).shape == (1, 3)
 
 
+class Scale(keras.layers.Layer):
+    """A layer whose arguments Keras can't guess."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def without_config(nested=False):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Scale(lambda x: 2 * x, name="scale")(inputs), name="inner")
+    return keras.Model(inputs, model(inputs)) if nested else model
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (without_config, r"layer 'scale' \(Scale\) .*\nGive its class a method get_config"),
+        (lambda: without_config(nested=True), r"layer 'scale' \(Scale\)"),
+        (
+            lambda: keras.Sequential([keras.Input((4,)), Scale(lambda x: 2 * x, name="scale")]),
+            r"layer 'scale' \(Scale\)",
+        ),
         (SubclassedPart, "is not functional"),
         (lambda: keras.Sequential([keras.layers.Dense(3)]), "is not built"),
         (lambda: keras.layers.Dense(3), "Expected a keras.Model as the teacher, received Dense"),

@@ -104,6 +104,25 @@ def test_keys_are_equal_just_where_actions_are(name):
     assert keys[50:60] == keys[:10]
 
 
+@pytest.mark.parametrize("name", ["resnet18", "concatenated"])
+def test_codes_are_keys_that_numpy_takes(name):
+    space = space_of(name, "width")
+    candidates = space.sample(50, np.random.default_rng(0))
+    candidates = Candidates.concatenate([candidates, candidates[:10]])
+    codes = candidates.codes()
+    assert codes.shape == (60,)
+    assert [bytes(code) for code in codes] == list(candidates.keys())
+    assert len(np.unique(codes)) == len(set(candidates.keys()))
+    assert np.isin(codes[50:], codes[:50]).all()
+    assert candidates[::2].codes().tolist() == codes[::2].tolist()
+    assert candidates[:0].codes().dtype == codes.dtype
+
+
+def test_a_candidate_to_which_nothing_can_be_done_has_a_code():
+    nothing = Candidates(np.zeros((2, 0), bool), np.zeros((2, 0), np.int64), np.zeros((2, 0), bool))
+    assert len(np.unique(nothing.codes())) == 1
+
+
 def test_mutation_reaches_every_part_and_each_alone():
     space = space_of("resnet18", "dependency")
     parents = Candidates.concatenate([space.teacher()] * 300)

@@ -12,6 +12,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.graph.surgery import check_actions
 from esnac_tf.graph.teacher import analyse
+from esnac_tf.search_space.candidates import Candidates
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.strategies import StrategyContext, esnac, evolution
 from esnac_tf.strategies.history import History
@@ -217,7 +218,81 @@ class TestEsnac:
         assert "not finite" in str(warnings[0])
 
 
+@pytest.mark.slow
+class TestEsnacLearns:
+    """The real surrogate, of a size that trains in seconds.
+
+    Of students of a chain of layers the best are narrow and keep their layers. Measured over
+    seeds 0 to 3: 0.72 against 0.42 of random search on average, in every seed 0.22 better at
+    least.
+    """
+
+    SEEDS, NUM_STEPS, NUM_KERNELS = range(4), 6, 4
+
+    @pytest.fixture
+    def chain(self):
+        inputs = keras.Input((8,))
+        x = keras.layers.Dense(12, name="stem")(inputs)
+        for number in range(6):
+            x = keras.layers.Dense(12, name=f"dense{number}")(x)
+            x = keras.layers.ReLU(name=f"relu{number}")(x)
+        outputs = keras.layers.Dense(3, name="top")(x)
+        return SearchSpace(analyse(keras.Model(inputs, outputs), "dependency"))
+
+    def second_half(self, name, space, seed):
+        """The mean objective of the students proposed in the second half of a search."""
+        full = {group.name: group.width for group in space.graph.width_groups}
+
+        def objective(actions):
+            narrow = 1 - sum({**full, **dict(actions.widths)}.values()) / sum(full.values())
+            kept = 1 - len(actions.removed) / len(space.graph.removals)
+            return narrow * (2 - narrow) * kept
+
+        surrogate = SurrogateConfig(
+            num_kernels=self.NUM_KERNELS,
+            num_layers=1,
+            hidden_size=8,
+            max_steps=20,
+            learning_rate=0.01,
+        )
+        strategy = make(name, space, seed, num_candidates=100, surrogate=surrogate)
+        trials = search(strategy, [self.NUM_KERNELS] * self.NUM_STEPS, objective)
+        return np.mean([trial.objective for trial in trials[len(trials) // 2 :]])
+
+    def test_it_is_better_than_random_search(self, chain):
+        gains = [
+            self.second_half("esnac", chain, seed) - self.second_half("random", chain, seed)
+            for seed in self.SEEDS
+        ]
+        assert np.mean(gains) > 0.1
+
+
 class TestHistory:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_new_candidates_are_those_of_a_loop_in_their_order(self, space, small_space, seed):
+        for some in (space, small_space):
+            generator = np.random.default_rng(seed)
+            history = History(some, 0)
+            pool = some.sample(60, generator)
+            history.extend(finish(some.to_actions(pool[:10])))
+            candidates = Candidates.concatenate(
+                [some.sample(20, generator), pool, some.teacher(), pool]
+            )[generator.permutation(141)]
+            for also_tried in (None, pool[:0], pool[10:20]):
+                seen = {*some.teacher().keys(), *pool[:10].keys()}
+                seen |= set() if also_tried is None else set(also_tried.keys())
+                expected = []
+                for index, key in enumerate(candidates.keys()):
+                    if key not in seen:
+                        seen.add(key)
+                        expected.append(index)
+                received = history.new(candidates, also_tried)
+                for part in ("removed", "widths", "skips"):
+                    np.testing.assert_array_equal(
+                        getattr(received, part), getattr(candidates, part)[expected]
+                    )
+        assert len(history.new(candidates[:0])) == 0
+
     def test_draws_begin_with_what_was_found(self, small_space):
         history = History(small_space, 0)
         generator = np.random.default_rng(0)

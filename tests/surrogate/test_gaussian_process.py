@@ -59,14 +59,18 @@ def test_leave_one_out_of_one_kernel_equals_brute_force():
     np.testing.assert_allclose(actual, reference_leave_one_out(x, observations), rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_kernels", [1, K])
 @pytest.mark.parametrize("own", [False, True])
-def test_leave_one_out_of_different_subsets_equals_brute_force(own):
-    x = random_points(K, N)
-    observations = random_observations(K, N) if own else random_observations(N)
-    actual = leave_one_out_log_likelihood(KERNEL.matrix(x, x), observations, NOISE, MASK)
-    each = np.broadcast_to(observations, [K, N])
-    expected = [reference_leave_one_out(x[k][MASK[k]], each[k][MASK[k]]) for k in range(K)]
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+def test_leave_one_out_of_different_subsets_equals_brute_force(own, num_kernels):
+    x, mask = random_points(num_kernels, N), MASK[-num_kernels:]
+    observations = random_observations(num_kernels, N) if own else random_observations(N)
+    actual = leave_one_out_log_likelihood(KERNEL.matrix(x, x), observations, NOISE, mask)
+    each = np.broadcast_to(observations, [num_kernels, N])
+    expected = [
+        reference_leave_one_out(x[k][mask[k]], each[k][mask[k]]) for k in range(num_kernels)
+    ]
+    assert actual.shape == [num_kernels]
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_leave_one_out_compiles_to_the_same():
@@ -134,18 +138,22 @@ def test_a_single_observation_is_predicted_by_the_prior():
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("num_kernels", [1, K])
 @pytest.mark.parametrize("own", [False, True])
-def test_posterior_of_different_subsets_equals_the_numpy_reference(own):
+def test_posterior_of_different_subsets_equals_the_numpy_reference(own, num_kernels):
     """Also that True in TFP's `observations_is_missing` means missing, against its docstring."""
-    x, y = random_points(K, N), random_points(K, M, seed=5)
-    observations = random_observations(K, N) if own else random_observations(N)
-    model = posterior(KERNEL, x, observations, y, NOISE, MASK)
+    x, y = random_points(num_kernels, N), random_points(num_kernels, M, seed=5)
+    mask = MASK[-num_kernels:]
+    observations = random_observations(num_kernels, N) if own else random_observations(N)
+    model = posterior(KERNEL, x, observations, y, NOISE, mask)
     mean, stddev = marginals(model)
-    each = np.broadcast_to(observations, [K, N])
-    for k in range(K):
-        expected_mean, expected_variance = reference_predict(x[k][MASK[k]], each[k][MASK[k]], y[k])
-        np.testing.assert_allclose(mean[k], expected_mean, atol=1e-5)
-        np.testing.assert_allclose(stddev[k] ** 2, expected_variance, atol=1e-5)
+    assert mean.shape == stddev.shape == [num_kernels, M]
+    each = np.broadcast_to(observations, [num_kernels, N])
+    for k in range(num_kernels):
+        own_points = x[k][mask[k]], each[k][mask[k]]
+        expected_mean, expected_variance = reference_predict(*own_points, y[k])
+        np.testing.assert_allclose(mean[k], expected_mean, atol=1e-4)
+        np.testing.assert_allclose(stddev[k] ** 2, expected_variance, atol=1e-4)
     np.testing.assert_allclose(tf.linalg.diag_part(model.covariance()), stddev**2, atol=1e-9)
 
 

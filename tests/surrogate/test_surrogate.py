@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from esnac_tf import acquisitions
 from esnac_tf.errors import UserError
 from esnac_tf.surrogate import Surrogate, SurrogateConfig, SurrogateError
 from esnac_tf.surrogate.gaussian_process import leave_one_out_log_likelihood
-from esnac_tf.surrogate.surrogate import bucket_size
+from esnac_tf.surrogate.padding import bucket_size
 
 K, T, F, H = 3, 6, 12, 8
 CONFIG = SurrogateConfig(num_kernels=K, num_layers=1, hidden_size=H, max_steps=3)
@@ -89,7 +91,9 @@ def test_training_helps_to_predict_what_was_not_seen(trained):
     assert np.corrcoef(mean, truth)[0, 1] > 0.8
 
 
-def test_predictions_equal_the_numpy_reference(surrogate):
+@pytest.mark.parametrize("num_kernels", [1, K])
+def test_predictions_and_expected_improvement_equal_the_numpy_reference(num_kernels):
+    surrogate = Surrogate(F, dataclasses.replace(CONFIG, num_kernels=num_kernels), chunk_size=7)
     encodings, observations = random_data(20)
     candidates, _ = random_data(9, seed=1)
     surrogate.fit(encodings, observations, seed=1)
@@ -99,16 +103,23 @@ def test_predictions_equal_the_numpy_reference(surrogate):
     def gram(a, b):
         return np.exp(-((a[:, np.newaxis] - b[np.newaxis]) ** 2).sum(-1) / 0.02)
 
-    assert (predictive.batch_shape, predictive.event_shape) == ([K], [9])
-    for k in range(K):
+    assert (predictive.batch_shape, predictive.event_shape) == ([num_kernels], [9])
+    scores = acquisitions.get("expected_improvement")(predictive, surrogate.best_observations)
+    assert scores.shape == [num_kernels, 9]
+    normal_cdf = np.vectorize(lambda z: 0.5 * math.erfc(-z / math.sqrt(2)))
+    for k in range(num_kernels):
         own = surrogate.subset[k]
         inverse = np.linalg.inv(gram(x[k][own], x[k][own]) + 0.05 * np.eye(own.sum()))
         cross = gram(y[k], x[k][own])
+        mean = cross @ inverse @ observations[own]
         variance = 1 - np.einsum("mn,nl,ml->m", cross, inverse, cross)
-        np.testing.assert_allclose(
-            predictive.mean()[k], cross @ inverse @ observations[own], atol=1e-4
-        )
+        np.testing.assert_allclose(predictive.mean()[k], mean, atol=1e-4)
         np.testing.assert_allclose(predictive.stddev()[k] ** 2, variance, atol=1e-4)
+        gain, stddev = mean - observations[own].max(), np.sqrt(variance)
+        density = np.exp(-((gain / stddev) ** 2) / 2) / math.sqrt(2 * math.pi)
+        np.testing.assert_allclose(
+            scores[k], gain * normal_cdf(gain / stddev) + stddev * density, atol=1e-4
+        )
 
 
 def test_chunks_and_own_candidates_change_nothing(surrogate):
@@ -333,6 +344,7 @@ def test_buckets_fit_and_waste_little():
         ("hidden_size", 0),
         ("length_scale", 0.0),
         ("observation_noise_variance", float("nan")),
+        ("observation_noise_variance", 0.99e-4),
         ("learning_rate", -1.0),
         ("weight_decay", -1.0),
         ("max_steps", -1),
@@ -345,6 +357,14 @@ def test_buckets_fit_and_waste_little():
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(UserError, match=name):
         SurrogateConfig(**{name: value})
+
+
+def test_the_least_noise_is_accepted_and_bears_duplicates():
+    surrogate = Surrogate(F, dataclasses.replace(CONFIG, observation_noise_variance=1e-4))
+    encodings, observations = random_data(8)
+    encodings[1:] = encodings[0]
+    report = surrogate.fit(encodings, observations, seed=0)
+    assert np.isfinite(report.final_log_likelihoods).all()
 
 
 def test_the_defaults_are_those_of_the_paper():

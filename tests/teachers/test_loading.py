@@ -52,6 +52,32 @@ def told(function, *arguments):
     return text
 
 
+LAYERS = {
+    "custom.keras": {
+        "module": "my.package", "class_name": "MyLayer", "registered_name": "my>MyLayer",
+    },
+    "module.keras": {"module": "keras", "class_name": "layers.Lambda"},
+    "tfsm.keras": {"class_name": "TFSMLayer"},
+}  # fmt: skip
+MEMBERS = {
+    "absolute.keras": ("/etc/cron.d/job", 1),
+    "parent.keras": ("assets/../../job", 1),
+    "bomb.keras": ("assets/zeros", 20 * 2**20),
+    "config_bomb.keras": ("config.json", 65 * 2**20),
+}
+
+
+def changed(source, target, members):
+    """Copies an archive, compressed, with some members added or replaced."""
+    with (
+        zipfile.ZipFile(source) as old,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        kept = {name: old.read(name) for name in old.namelist()}
+        for name, content in {**kept, **members}.items():
+            new.writestr(name, content)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -66,7 +92,16 @@ def told(function, *arguments):
         ("short.h5", "can't load"),
         ("model.weights.h5", "can't load"),
         ("model.onnx", "suffix '.onnx'"),
-        ("lambda.keras", "without Lambda"),
+        ("directory.keras", "broken"),
+        ("data.keras", "broken"),
+        ("json.keras", "broken"),
+        ("lambda.keras", "has a Lambda layer"),
+        ("module.keras", "has a Lambda layer"),
+        ("tfsm.keras", "has a TFSMLayer layer"),
+        ("absolute.keras", "'/etc/cron.d/job' lies outside the archive"),
+        ("parent.keras", "lies outside the archive"),
+        ("bomb.keras", "more than 100 times the size of the file"),
+        ("config_bomb.keras", "config.json has more than 64 MiB"),
         ("custom.keras", "can't load"),
     ],
 )
@@ -91,17 +126,21 @@ def test_what_is_no_model_is_told(folder, tmp_path, name, expected):
         inputs = keras.Input((8,))
         hidden = keras.layers.Lambda(lambda x: x * 2)(inputs)
         keras.Model(inputs, keras.layers.Dense(3)(hidden)).save(path)
-    elif name == "custom.keras":
-        with zipfile.ZipFile(folder / "model.keras") as source, zipfile.ZipFile(path, "w") as sink:
-            for member in source.namelist():
-                content = source.read(member)
-                if member == "config.json":
-                    config = json.loads(content)
-                    layer = config["config"]["layers"][1]
-                    layer.update(module="my.package", class_name="MyLayer")
-                    layer["registered_name"] = "my>MyLayer"
-                    content = json.dumps(config)
-                sink.writestr(member, content)
+    elif name == "directory.keras":  # the end of the archive is there, its list of members not
+        position = whole.index(b"PK\x01\x02")
+        path.write_bytes(whole[:position] + b"XX" + whole[position + 2 :])
+    elif name == "data.keras":
+        position = whole.index(b'"class_name"')
+        path.write_bytes(whole[:position] + b"?" + whole[position + 1 :])
+    elif name == "json.keras":
+        changed(folder / "model.keras", path, {"config.json": "[" * 100_000})
+    elif name in LAYERS:
+        config = json.loads(zipfile.ZipFile(folder / "model.keras").read("config.json"))
+        config["config"]["layers"][1].update(LAYERS[name])
+        changed(folder / "model.keras", path, {"config.json": json.dumps(config)})
+    elif name in MEMBERS:
+        member, size = MEMBERS[name]
+        changed(folder / "model.keras", path, {member: b" " * size})
     elif name != "missing.keras":
         path.write_bytes(b"" if name == "empty.keras" else b"hello\n" * 100)
     assert expected in told(load, path)

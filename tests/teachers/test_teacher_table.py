@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 
 import keras
 import numpy as np
@@ -29,6 +30,15 @@ TABLE = {
 }  # fmt: skip
 
 
+# The last layer of the trunk of ShuffleNet's stem and of each of its stages, and its width.
+TRUNKS = {
+    "stem_relu": 24,
+    "stage1_block4_relu3": 200,
+    "stage2_block8_relu3": 400,
+    "stage3_block4_relu3": 800,
+}
+
+
 @functools.cache
 def teacher(name, num_classes=10):
     return teachers.build(name, (32, 32, 3), num_classes)
@@ -37,6 +47,13 @@ def teacher(name, num_classes=10):
 @functools.cache
 def graph_of(name, mode="width"):
     return analyse(teacher(name), mode)
+
+
+def trunk_of(graph, layer):
+    """The number of the one channel group of a layer's output."""
+    output = graph.nodes[graph.position[layer]].output
+    (index,) = graph.channels.groups_of(graph.channels.labels[output])
+    return index
 
 
 def test_every_teacher_is_in_the_table():
@@ -57,12 +74,55 @@ def test_row_of_the_table(name):
         given = [node.input_shape[-1] for node in nodes]
         made = [node.output_shape[-1] for node in nodes]
         assert {width: (given.count(width), made.count(width)) for width in groups} == groups
-        assert [(group.name, group.width) for group in graph_of(name).width_groups] == [
-            (str(width), width) for width in groups
-        ]
+        assert_width_groups(name, list(groups))
         assert sorted(graph_of(name).removals) == [
             index for index, node in enumerate(nodes) if node.is_removable
         ]
+
+
+def assert_width_groups(name, widths):
+    """In "width" mode a group of each width, of all channel groups that are so wide."""
+    graph = graph_of(name)
+    assert [(group.name, group.width) for group in graph.width_groups] == [
+        (str(width), width) for width in widths
+    ]
+    for group in graph.width_groups:
+        assert set(group.members) == {
+            index
+            for index, channels in enumerate(graph.channels.groups)
+            if channels.is_shrinkable and len(channels.slots) == group.width
+        }
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19", "resnet18", "resnet34"])
+def test_all_inputs_and_outputs_of_a_width_are_in_its_group(name):
+    """All that the table counts: so all but the first layer's input and the classifier's output."""
+    graph = graph_of(name)
+    width_of = {index: group.width for group in graph.width_groups for index in group.members}
+    tensors = [(node.inputs[0], node.input_shape[-1]) for node in graph.nodes]
+    tensors += [(node.output, node.output_shape[-1]) for node in graph.nodes]
+    counts = Counter()
+    for tensor, width in tensors:
+        members = graph.channels.groups_of(graph.channels.labels[tensor])
+        searched = [width_of[index] for index in members if index in width_of]
+        assert searched == ([width] if width in TABLE[name][-1] else [])
+        counts.update(searched)
+    assert counts == {width: sum(ends) for width, ends in TABLE[name][-1].items()}
+
+
+def test_width_groups_of_shufflenet():
+    """In "width" mode; the paper's table tells only the widths of the stages.
+
+    Held are the widths of the trunks (24, 200, 400, 800), those inside the blocks, a quarter of
+    their stage's (50, 100, 200), and 44, a quarter of the 176 channels with which the first
+    block adds to its 24; and that the trunks are in the groups of their widths.
+    """
+    assert_width_groups("shufflenet", [24, 44, 50, 100, 200, 400, 800])
+    graph = graph_of("shufflenet")
+    for layer, width in TRUNKS.items():
+        trunk = trunk_of(graph, layer)
+        (group,) = [group for group in graph.width_groups if trunk in group.members]
+        assert group.width == width
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -78,19 +138,15 @@ def test_skip_pairs_of_the_search_are_the_tables_without_those_that_are_connecte
 
 
 def test_trunks_of_shufflenet_are_channel_groups():
+    """By dependency; held: the trunk of each stage is one group, 24 / 200 / 400 / 800 wide."""
     graph = graph_of("shufflenet", "dependency")
-    group_of = {group.name: group for group in graph.channels.groups}
-    for layer, width in [
-        ("stem_relu", 24),
-        ("stage1_block4_relu3", 200),
-        ("stage2_block8_relu3", 400),
-        ("stage3_block4_relu3", 800),
-    ]:
-        output = graph.nodes[graph.position[layer]].output
-        (index,) = graph.channels.groups_of(graph.channels.labels[output])
-        trunk = graph.channels.groups[index]
-        assert len(trunk.slots) == trunk.width == width
-        assert group_of[trunk.name].is_shrinkable
+    searched = {member for group in graph.width_groups for member in group.members}
+    for layer, width in TRUNKS.items():
+        trunk = trunk_of(graph, layer)
+        group = graph.channels.groups[trunk]
+        assert len(group.slots) == group.width == width
+        assert group.is_shrinkable
+        assert trunk in searched
 
 
 @pytest.mark.parametrize("mode", ["width", "dependency"])

@@ -3,6 +3,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.distillation import TrainingConfig, losses, train
+from esnac_tf.distillation.batch_normalization import batch_norm_for_training
 
 
 class _Batches:
@@ -36,3 +37,23 @@ def test_statistics_follow_a_training_of_fifty_steps():
     np.testing.assert_allclose(fast.layers[0].moving_mean, 5.0, atol=0.5)
     assert np.all(np.asarray(slow.layers[0].moving_mean) < 3.0)
     assert fast.layers[0].momentum == slow.layers[0].momentum == 0.99
+
+
+def test_layers_come_back_as_they_were():
+    layers = [
+        keras.layers.BatchNormalization(momentum=0.5, synchronized=True),
+        keras.layers.BatchNormalization(),
+    ]
+    model = keras.Sequential([keras.Input((3,)), keras.Sequential(layers)])
+    with batch_norm_for_training([model], 0.9, num_replicas=2):
+        assert [layer.momentum for layer in layers] == [0.5, 0.9]
+        assert [layer.synchronized for layer in layers] == [True, True]
+    assert [layer.momentum for layer in layers] == [0.5, 0.99]
+    assert [layer.synchronized for layer in layers] == [True, False]
+
+
+def test_one_device_has_nothing_to_synchronise():
+    layer = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((3,)), layer])
+    with batch_norm_for_training([model], 0.9, num_replicas=1):
+        assert not layer.synchronized

@@ -1,0 +1,215 @@
+"""What the command line understands: its flags, their help, and what is said to a wrong one."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Sequence
+
+from absl import flags
+
+from esnac_tf import acquisitions, datasets, exporters, objectives, strategies, teachers
+from esnac_tf.config import SearchConfig
+from esnac_tf.distillation import losses
+from esnac_tf.errors import UserError
+
+# Flags of this command alone: those of an importing program are left alone.
+FLAGS = flags.FlagValues()
+_DEFAULTS = SearchConfig()
+_BUILT_IN = ("flagfile", "undefok")
+_PATHS = ("teacher", "teacher_weights", "dataset", "data_dir", "run_dir", "cache_dir")
+
+
+def _string(name: str, default: str | None, text: str) -> None:
+    flags.DEFINE_string(name, default, text, flag_values=FLAGS)
+
+
+def _integer(name: str, default: int | None, text: str, least: int = 0) -> None:
+    flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=FLAGS)
+
+
+def _number(name: str, default: float, text: str) -> None:
+    flags.DEFINE_float(name, default, text, flag_values=FLAGS)
+
+
+def _boolean(name: str, default: bool, text: str) -> None:
+    flags.DEFINE_boolean(name, default, text, flag_values=FLAGS)
+
+
+_string(
+    "teacher",
+    None,
+    f"The model to compress: {', '.join(teachers.names())}, one of these with arguments, such as "
+    "'resnet18(width=16)', or the path of a .keras or .h5 file.",
+)
+_string(
+    "teacher_weights",
+    None,
+    "Weights of a teacher given by name: a .weights.h5 or .keras file. Without them it is trained "
+    "first, once.",
+)
+_integer("teacher_epochs", 400, "Epochs of the training of a teacher given by name.", 1)
+_number("teacher_learning_rate", 0.1, "Learning rate of that training (SGD).")
+_string(
+    "dataset",
+    None,
+    f"The data: {', '.join(datasets.names())}, an .npz file with x_train, y_train, x_test and "
+    "y_test, or a folder of class folders of pictures.",
+)
+_string(
+    "data_dir",
+    None,
+    "Folder with the files of a named data set, such as one with cifar-10-batches-bin in it. "
+    "Without it they are downloaded.",
+)
+_integer("train_examples", None, "Examples to train on at most. Default: all.", 1)
+_integer(
+    "validation_examples",
+    None,
+    "Held-out examples, the last of the training set. Default: 5,000 of 50,000 and more, else "
+    "10 %.",
+    1,
+)
+_number(
+    "input_scale",
+    1.0,
+    "Raw pixels are divided by this before they reach the teacher; 255 for a model that was "
+    "trained on pixels from 0 to 1.",
+)
+_string(
+    "run_dir",
+    None,
+    "The run folder; a search that was interrupted goes on in it. Default: a new folder in runs/.",
+)
+_string(
+    "cache_dir",
+    None,
+    "Where trained teachers are kept. Default: $ESNAC_TF_CACHE or ~/.cache/esnac_tf.",
+)
+_integer("num_steps", _DEFAULTS.num_steps, "Search steps.")
+_integer(
+    "num_kernels", _DEFAULTS.num_kernels, "Kernels of the surrogate, and students of a step.", 1
+)
+_integer(
+    "num_candidates", _DEFAULTS.num_candidates, "Random students that each kernel compares.", 1
+)
+_integer("kernel_steps", _DEFAULTS.kernel_steps, "Gradient steps of a kernel at most.", 1)
+_integer("search_epochs", _DEFAULTS.search_epochs, "Epochs of each student in the search.", 1)
+_number("search_learning_rate", _DEFAULTS.search_learning_rate, "Learning rate there (Adam).")
+_integer("num_best", _DEFAULTS.num_best, "Best students that are trained fully.", 1)
+_integer("full_epochs", _DEFAULTS.full_epochs, "Epochs of the full training; 0: none.")
+_number("full_learning_rate", _DEFAULTS.full_learning_rate, "Learning rate there (SGD).")
+_integer("batch_size", _DEFAULTS.batch_size, "Examples in a batch, over all devices.", 1)
+_number("weight_decay", _DEFAULTS.weight_decay, "L2 penalty of all trainings.")
+_string(
+    "strategy",
+    _DEFAULTS.strategy,
+    f"Who proposes students: {', '.join(strategies.names())}.",
+)
+_string(
+    "acquisition",
+    _DEFAULTS.acquisition,
+    f"How candidates are ranked: {', '.join(acquisitions.names())}.",
+)
+_string(
+    "objective",
+    _DEFAULTS.objective,
+    f"What is maximised, one of {', '.join(objectives.names())}: C (2 - C) A / A(teacher) with C "
+    "the share of parameters (params) or of multiply-adds (flops) that is saved.",
+)
+_string(
+    "channel_groups",
+    _DEFAULTS.channel_groups,
+    "Which channels share a width: all of equal width, as in the paper (width), or those that "
+    "depend on one another (dependency).",
+)
+_string(
+    "channel_importance",
+    _DEFAULTS.channel_importance,
+    "Which channels are kept: those of large weights (l2, l1), or the first, as in the paper "
+    "(first).",
+)
+_string(
+    "distillation_loss",
+    _DEFAULTS.distillation_loss,
+    f"Loss of the search: {', '.join(losses.names())}.",
+)
+_string("full_loss", _DEFAULTS.full_loss, "Loss of the full training, one of the same.")
+_string(
+    "distribute",
+    _DEFAULTS.distribute,
+    "Devices: all GPUs (auto), one device (none), or MirroredStrategy (mirrored).",
+)
+_boolean("mixed_precision", _DEFAULTS.mixed_precision, "Compute in float16, for GPUs.")
+_boolean("jit_compile", _DEFAULTS.jit_compile, "Compile training steps with XLA.")
+flags.DEFINE_list(
+    "export",
+    list(_DEFAULTS.export),
+    f"Formats of the best students, with commas between: {', '.join(exporters.names())}.",
+    flag_values=FLAGS,
+)
+_integer("seed", _DEFAULTS.seed, "Seed of all that is random.")
+_boolean("dry_run", False, "Print teacher, search space and estimated cost, and stop.")
+_boolean("help", False, "Print this and stop.")
+
+
+def parse(arguments: Sequence[str]) -> None:
+    """Sets the flags from a command line; a "~" that begins a path becomes the home folder.
+
+    Args:
+        arguments: The program's name, then its flags.
+
+    Raises:
+        UserError: A flag is not known or has a wrong value, or there is more than flags.
+    """
+    FLAGS.unparse_flags()
+    try:
+        rest = FLAGS(list(arguments))
+    except flags.Error as error:
+        raise UserError(_told(error)) from None
+    if len(rest) > 1 and not FLAGS["help"].value:
+        raise UserError(
+            f"Expected flags only, received {rest[1]!r}.\nWrite --name=value; see --help."
+        )
+    for name in _PATHS:
+        if FLAGS[name].value:
+            FLAGS[name].value = os.path.expanduser(FLAGS[name].value)
+
+
+def help_text() -> str:
+    """All flags with their defaults."""
+    lines = [
+        "Makes a trained Keras model small by searching for a smaller architecture.",
+        "",
+        "  python -m esnac_tf.search --teacher=resnet18 --dataset=cifar10",
+        "  python -m esnac_tf.search --flagfile=flags/quickstart.flags",
+        "",
+        "Flags (a --flagfile holds flags, one a line):",
+    ]
+    for name in FLAGS:
+        if name in _BUILT_IN:
+            continue
+        default = FLAGS[name].default
+        shown = ",".join(default) if isinstance(default, list) else default
+        head = f"  --{name}" if shown is None else f"  --{name}={str(shown).lower()}"
+        if shown is not None and not isinstance(default, bool):
+            head = f"  --{name}={shown}"
+        lines.append(head)
+        lines.extend(textwrap.wrap(FLAGS[name].help, 88, initial_indent=" " * 6,
+                                   subsequent_indent=" " * 6))  # fmt: skip
+    return "\n".join(lines)
+
+
+def _told(error: flags.Error) -> str:
+    """What absl says of a wrong flag, in our words where it speaks of Python."""
+    text = str(error).removeprefix("ERROR:: ").strip()
+    found = re.match(r"flag --(\w+)=(.*?): ", text)
+    if found is None or found[1] not in FLAGS:
+        return text
+    flag = FLAGS[found[1]]
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    expected = kinds.get(flag.flag_type(), "another value")
+    least = getattr(flag.parser, "lower_bound", None)
+    bound = "" if least is None else f" of at least {least}"
+    return f"--{found[1]} must be {expected}{bound}, received {found[2]!r}."

@@ -1,0 +1,87 @@
+"""The full training of the best students: done once, kept, and never to their harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from esnac_tf.best_students import save_weights
+from esnac_tf.distillation import TrainingOutcome
+from esnac_tf.record import RunFolder
+from esnac_tf.trial import Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class FullyTrained:
+    """What the full training of one student came to.
+
+    Attributes:
+        validation_accuracy: Of the weights that the student has now, 0 to 1.
+        best_epoch: The epoch they are from, from 1; 0: the search.
+        failure: None, or in one line why the training ended early.
+    """
+
+    validation_accuracy: float
+    best_epoch: int = 0
+    failure: str | None = None
+
+
+def train_once(
+    models: Sequence[keras.Model],
+    trials: Sequence[Trial],
+    settings: Mapping[str, Any],
+    run: RunFolder,
+    train: Callable[[], Sequence[TrainingOutcome]],
+) -> list[FullyTrained]:
+    """Trains students fully, or takes what an earlier process came to.
+
+    A student whose training did not reach the accuracy that it had keeps the weights of the
+    search.
+
+    Args:
+        models: The students with the weights of the search; they get their final ones.
+        trials: Their trials.
+        settings: All that the outcome depends on beside models and data, as JSON values.
+        run: The run folder, which keeps weights and outcomes.
+        train: Trains the models.
+
+    Returns:
+        One outcome for each student.
+
+    Raises:
+        UserError: The run folder can't be written.
+    """
+    folder = run.path / "checkpoints"
+    numbers = [trial.number for trial in trials]
+    paths = [folder / f"full_{number:05d}.weights.h5" for number in numbers]
+    key = {"trials": numbers, **settings}
+    recorded = run.full_training()
+    if recorded is not None and recorded["settings"] == key and all(map(_is_file, paths)):
+        for model, path in zip(models, paths, strict=True):
+            model.load_weights(path)
+        return [FullyTrained(**outcome) for outcome in recorded["students"]]
+    before = [model.get_weights() for model in models]
+    results = []
+    for model, trial, weights, outcome in zip(models, trials, before, train(), strict=True):
+        accuracy = float(trial.validation_accuracy or 0.0)
+        epoch = outcome.best_epoch
+        if epoch and outcome.validation_accuracy >= accuracy:
+            accuracy = outcome.validation_accuracy
+        else:
+            epoch = 0
+            model.set_weights(weights)
+        results.append(FullyTrained(accuracy, epoch, outcome.failure))
+    for model, path in zip(models, paths, strict=True):
+        save_weights(model, path)
+    run.write_full_training(
+        {"settings": key, "students": [dataclasses.asdict(result) for result in results]}
+    )
+    return results
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    return path.is_file()
