@@ -219,12 +219,13 @@ class TestEsnac:
 
 
 @pytest.mark.slow
-class TestEsnacLearns:
+class TestEsnacAgainstRandom:
     """The real surrogate, of a size that trains in seconds.
 
-    Of students of a chain of layers the best are narrow and keep their layers. Measured over
-    seeds 0 to 3: 0.72 against 0.42 of random search on average, in every seed 0.22 better at
-    least.
+    Of students of a chain of layers the best are narrow and keep their layers. Measured over 10
+    seeds: 0.26 better than random search on average, 0.12 in the worst. Untrained embeddings do
+    about as well here: what is held is encoding, processes, acquisition and choice together. That
+    training helps is held by tests/surrogate.
     """
 
     SEEDS, NUM_STEPS, NUM_KERNELS = range(4), 6, 4
