@@ -257,7 +257,12 @@ class _Search:
         if config.full_epochs:
             settings = config.full_settings()
             outcomes = train_once(
-                models, best.trials, settings, self._run, lambda: self._train_models(models)
+                models,
+                best.trials,
+                settings,
+                self._run,
+                lambda: self._train_models(models),
+                self._display.message,
             )
         else:
             outcomes = [FullyTrained(float(t.validation_accuracy or 0.0)) for t in best.trials]
@@ -266,6 +271,11 @@ class _Search:
             if outcome.failure is not None:
                 self._display.message(
                     f"The full training of trial {trial.number} ended early: {outcome.failure}."
+                )
+            elif config.full_epochs and not outcome.best_epoch:
+                self._display.message(
+                    f"The full training did not improve trial {trial.number}: it keeps the "
+                    "weights of the search. Raise --full_epochs, or lower --batch_size."
                 )
             accuracy = outcome.validation_accuracy
             measured = Measurement(count_params(model), count_flops(model), accuracy)

@@ -84,15 +84,16 @@ def describe_search(
         teacher_work = teacher_epochs * per_epoch * flops * _PASSES_OF_A_STEP
         lines.append(
             f"Training of the teacher: {teacher_work:.1e} multiply-adds, about "
-            f"{duration(teacher_work * secs_per_operation)} on this machine."
+            f"{duration(teacher_work * secs_per_operation)} of arithmetic on this machine."
         )
     return [
         *lines,
         f"Search: {config.num_steps * config.num_kernels} students, "
         f"{search_work:.1e} multiply-adds, about "
-        f"{duration(search_work * secs_per_operation)} on this machine.",
+        f"{duration(search_work * secs_per_operation)} of arithmetic on this machine.",
         f"Full training: {config.num_best} students, {full_work:.1e} multiply-adds, about "
-        f"{duration(full_work * secs_per_operation)} on this machine.",
+        f"{duration(full_work * secs_per_operation)} of arithmetic on this machine.",
+        "Building and compiling students, seconds each, and the surrogate come on top.",
     ]
 
 

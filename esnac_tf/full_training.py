@@ -36,6 +36,7 @@ def train_once(
     settings: Mapping[str, Any],
     run: RunFolder,
     train: Callable[[], Sequence[TrainingOutcome]],
+    message: Callable[[str], None],
 ) -> list[FullyTrained]:
     """Trains students fully, or takes what an earlier process came to.
 
@@ -48,6 +49,7 @@ def train_once(
         settings: All that the outcome depends on beside models and data, as JSON values.
         run: The run folder, which keeps weights and outcomes.
         train: Trains the models.
+        message: Tells the user something.
 
     Returns:
         One outcome for each student.
@@ -64,6 +66,8 @@ def train_once(
         for model, path in zip(models, paths, strict=True):
             model.load_weights(path)
         return [FullyTrained(**outcome) for outcome in recorded["students"]]
+    if recorded is not None and recorded["settings"] != key:
+        message("The full training is done again: its settings, or the best students, changed.")
     before = [model.get_weights() for model in models]
     results = []
     for model, trial, weights, outcome in zip(models, trials, before, train(), strict=True):

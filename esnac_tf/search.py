@@ -60,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run() -> None:
-    for name, example in (("teacher", "resnet18"), ("dataset", "cifar10")):
+    for name, example in (
+        ("teacher", "model.keras or --teacher=resnet18"),
+        ("dataset", "data.npz or --dataset=cifar10"),
+    ):
         if not FLAGS[name].value:
             raise UserError(f"--{name} is missing.\nGive for instance --{name}={example}.")
     for name in ("input_scale", "teacher_learning_rate"):

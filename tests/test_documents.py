@@ -64,6 +64,9 @@ class TestRecipes:
     def test_parses_and_makes_a_config(self, recipe):
         values = parsed(f"--flagfile={recipe}")
         config_of(values)
+        if recipe.stem.startswith("own_model"):  # whose user names both
+            assert values["teacher"].value is values["dataset"].value is None
+            return
         teachers.parse_name(values["teacher"].value)
         assert values["dataset"].value in datasets.names()
 

@@ -50,7 +50,8 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     except Exception as error:  # Keras raises whatever a layer's from_config raises.
         raise UserError(
             f"Keras can't load {path}: {_first_sentence(error)}.\n"
-            "Give a whole model that this version of Keras saved, without Lambda layers."
+            "Give a whole functional model of Keras's own layers, saved by model.save in this "
+            "version; with layers of your own call esnac_tf.compress from Python."
         ) from error
     return model
 
