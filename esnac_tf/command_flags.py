@@ -55,7 +55,8 @@ _string(
     "dataset",
     None,
     f"The data: {', '.join(datasets.names())}, an .npz file with x_train, y_train, x_test and "
-    "y_test, or a folder of class folders of pictures.",
+    "y_test, or a folder of class folders of pictures. Default for a teacher given by name: "
+    "digits, which needs no download.",
 )
 _string(
     "data_dir",

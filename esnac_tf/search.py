@@ -60,12 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run() -> None:
-    for name, example in (
-        ("teacher", "model.keras or --teacher=resnet18"),
-        ("dataset", "data.npz or --dataset=cifar10"),
-    ):
-        if not FLAGS[name].value:
-            raise UserError(f"--{name} is missing.\nGive for instance --{name}={example}.")
+    if not FLAGS.teacher:
+        raise UserError(
+            "--teacher is missing.\nGive for instance --teacher=model.keras or --teacher=resnet18."
+        )
+    if not FLAGS.dataset:
+        if _is_path(FLAGS.teacher):
+            raise UserError(
+                "--dataset is missing.\nGive the data that the teacher was trained on, such as "
+                "--dataset=data.npz or --dataset=cifar10."
+            )
+        FLAGS["dataset"].value = "digits"
     for name in ("input_scale", "teacher_learning_rate"):
         if not 0 < FLAGS[name].value < math.inf:
             raise UserError(f"--{name} must be above 0, received {FLAGS[name].value}.")

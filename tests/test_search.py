@@ -267,6 +267,12 @@ def test_the_same_command_goes_on_and_changes_no_trial(whole, folder):
     assert again == summary
 
 
+def test_digits_is_the_data_of_a_named_teacher_without_any(folder):
+    result = run([*COMMAND, "--teacher=resnet18(width=4)", "--dry_run"], folder)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.startswith("Data set digits: ")
+
+
 def test_a_finished_run_shows_its_table_again(whole):
     first, *_, finished = whole
     assert finished.returncode == 0, finished.stderr[-4000:]
