@@ -218,7 +218,7 @@ class TestReadme:
         output = python("example.py", cwd=tmp_path).stdout
         assert output.count("times smaller, test accuracy") == 4
         assert (tmp_path / "student.keras").is_file()
-        assert (tmp_path / "runs" / "mine" / "summary.json").is_file()
+        assert (tmp_path / "runs" / "python" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
