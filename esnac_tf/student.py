@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -118,14 +117,13 @@ class StudentBuilder:
         """
         channels = self._graph.channels
         kept = np.ones(len(channels.group_of_slot), bool)
-        widths = dict(actions.widths)
-        for members, width in joined_widths(self._graph, actions, widths):
+        for members, width in joined_widths(self._graph, actions):
             groups = [channels.groups[index] for index in members]
             for position in range(len(groups[0].bundles)):
                 # Classes of joined groups match in size, so they are paired by size.
                 classes = [_by_size(group.bundles)[position] for group in groups]
                 score = np.sum([self._scores[bundles].sum(axis=1) for bundles in classes], axis=0)
-                number = max(1, width * len(classes[0]) // groups[0].width)
+                number = int(groups[0].num_kept(len(classes[0]), width))
                 dropped = np.argsort(-score, kind="stable")[number:]
                 for bundles in classes:
                     kept[bundles[dropped]] = False
@@ -158,14 +156,13 @@ class StudentBuilder:
         return scores
 
 
-def joined_widths(
-    graph: TeacherGraph, actions: ActionSet, widths: Mapping[str, int]
-) -> list[tuple[list[int], int]]:
+def joined_widths(graph: TeacherGraph, actions: ActionSet) -> list[tuple[list[int], int]]:
     """Channel groups that the actions make equally wide, each set with its width.
 
     Returns:
         (indices of channel groups, width) for every set of groups that shrinks.
     """
+    widths = dict(actions.widths)
     width_of = {
         index: widths.get(group.name, group.width)
         for group in graph.width_groups

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import zipfile
 import zlib
 from pathlib import Path
@@ -31,7 +30,6 @@ _READ_ERRORS = (
     NotImplementedError,
     RuntimeError,
     SyntaxError,
-    pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
 )
