@@ -32,7 +32,8 @@ class BestStudents:
         """Keeps the weights of those that are among the best, and drops those that fell out."""
         ranked = sorted(
             [*self.trials, *(item.trial for item in evaluated if item.trial.is_complete)],
-            key=lambda trial: -float(trial.objective or 0.0),
+            # Not as they came: of equally good ones the first proposed is the better.
+            key=lambda trial: (-float(trial.objective or 0.0), trial.number),
         )
         kept, dropped = ranked[: self._size], ranked[self._size :]
         numbers = {trial.number for trial in kept}

@@ -125,6 +125,12 @@ _string(
     "Which channels share a width: all of equal width, as in the paper (width), or those that "
     "depend on one another (dependency).",
 )
+_number(
+    "max_shrinkage",
+    _DEFAULTS.max_shrinkage,
+    "The largest part of a width that may go, above 0 and at most 1; the paper's is 0.9 for "
+    "ShuffleNet.",
+)
 _string(
     "channel_importance",
     _DEFAULTS.channel_importance,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tempfile
 import time
@@ -30,7 +31,7 @@ from esnac_tf.distillation import (
 )
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.errors import UnknownNameError, UserError
-from esnac_tf.evaluation import Evaluated, Evaluator
+from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.full_training import FullyTrained, train_once
 from esnac_tf.graph.checks import (
     check_classifier,
@@ -183,23 +184,23 @@ class _Search:
 
     def run_steps(self) -> BestStudents:
         """Suggests, evaluates, records and learns; trials of an earlier process count."""
-        config, run = self._config, self._run
+        config = self._config
         strategy = strategies.create(
             config.strategy,
             StrategyContext(
-                SearchSpace(self._graph),
+                SearchSpace(self._graph, config.max_shrinkage),
                 config.seed,
                 config.acquisition,
                 config.num_candidates,
                 config.surrogate(),
             ),
         )
-        best = BestStudents(run.path / "checkpoints", config.num_best)
+        best = BestStudents(self._run.path / "checkpoints", config.num_best)
         best.add([Evaluated(trial, None) for trial in self._trials])
         if self._trials:
-            self._display.message(f"Going on after {len(self._trials)} trials in {run.path}.")
+            self._display.message(f"Going on after {len(self._trials)} trials in {self._run.path}.")
         with (
-            ScalarWriter(run.tensorboard_path) as scalars,
+            ScalarWriter(self._run.tensorboard_path) as scalars,
             self._display.phase("Search", config.num_steps) as phase,
         ):
             for step in range(config.num_steps):
@@ -214,20 +215,26 @@ class _Search:
                     done = {trial.number for trial in finished}
                     missing = {n: actions for n, actions in proposals.items() if n not in done}
                     phase.update(f"step {step + 1}: {len(missing)} students")
-                    evaluated = self._evaluate(missing, step) if missing else []
-                    best.add(evaluated)
-                    for trial in (item.trial for item in evaluated):
-                        run.append(trial)
-                        self._trials.append(trial)
-                        finished.append(trial)
-                        leader = _leader(self._trials)
-                        scalars.write(trial, leader.objective if leader else None)
-                        self._display.trial_finished(trial, leader)
+                    keep = functools.partial(self._keep, best, scalars)
+                    evaluated = self._evaluate(missing, step, keep) if missing else []
+                    finished += [item.trial for item in evaluated]
                     _require_success(finished, self._trials)
                 strategy.update(sorted(finished, key=lambda trial: trial.number))
                 phase.advance()
         self._restore(best)
         return best
+
+    def _keep(
+        self, best: BestStudents, scalars: ScalarWriter, evaluated: Sequence[Evaluated]
+    ) -> None:
+        """Writes finished trials to the run folder, and the weights of the best."""
+        best.add(evaluated)
+        for trial in (item.trial for item in evaluated):
+            self._run.append(trial)
+            self._trials.append(trial)
+            leader = _leader(self._trials)
+            scalars.write(trial, leader.objective if leader else None)
+            self._display.trial_finished(trial, leader)
 
     def _restore(self, best: BestStudents) -> None:
         """Trains those of the best again whose weights are not there; they come out the same."""
@@ -421,9 +428,15 @@ class _Search:
             seed=self._config.seed,
         )
 
-    def _evaluate(self, proposals: Mapping[int, ActionSet], step: int) -> list[Evaluated]:
-        with self._progress(f"Step {step + 1}", self._config.search_epochs) as callbacks:
-            return self._evaluator().evaluate(proposals, step, *callbacks)
+    def _evaluate(
+        self,
+        proposals: Mapping[int, ActionSet],
+        step: int,
+        on_finished: OnFinished | None = None,
+    ) -> list[Evaluated]:
+        progress = self._progress(f"Step {step + 1}", self._config.search_epochs)
+        with progress as (on_epoch, on_batch):
+            return self._evaluator().evaluate(proposals, step, on_epoch, on_batch, on_finished)
 
     def _progress(self, title: str, num_epochs: int) -> Any:
         return training_progress(self._display, title, num_epochs, self._batches)

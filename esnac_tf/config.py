@@ -45,6 +45,7 @@ class SearchConfig:
         acquisition: Name of an acquisition function.
         objective: Name of an objective.
         channel_groups: "width" (as in the paper) or "dependency".
+        max_shrinkage: The largest part of a width that may go, above 0 and at most 1.
         channel_importance: How kept channels are chosen: "l2", "l1" or "first" (the paper's).
         distillation_loss: Name of the loss of the search.
         full_loss: Name of the loss of the full training.
@@ -81,6 +82,7 @@ class SearchConfig:
     acquisition: str = "expected_improvement"
     objective: str = "params"
     channel_groups: str = "width"
+    max_shrinkage: float = 1.0
     channel_importance: str = "l2"
     distillation_loss: str = "logit_mse"
     full_loss: str = "cross_entropy"
@@ -110,7 +112,7 @@ class SearchConfig:
             object.__setattr__(self, name, int(value))
         if self.seed >= _SEED_LIMIT:
             raise UserError(f"seed must be below 2 ** 32 = {_SEED_LIMIT}, received {self.seed}.")
-        for name in ("search_learning_rate", "full_learning_rate", "weight_decay"):
+        for name in ("search_learning_rate", "full_learning_rate", "weight_decay", "max_shrinkage"):
             value = getattr(self, name)
             if not isinstance(value, numbers.Real) or isinstance(value, bool):
                 raise UserError(f"{name} must be a number, received {value!r}.")
@@ -118,6 +120,10 @@ class SearchConfig:
         for name in ("search_learning_rate", "full_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be above 0, received {getattr(self, name)}.")
+        if not 0 < self.max_shrinkage <= 1:
+            raise UserError(
+                f"max_shrinkage must be above 0 and at most 1, received {self.max_shrinkage}."
+            )
         for name in ("mixed_precision", "jit_compile"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} must be True or False, received {getattr(self, name)!r}.")

@@ -49,7 +49,7 @@ def describe_search(
     graph = analyse(model, config.channel_groups)
     check_searchable(graph)
     check_examples(model, batches.epoch(0), "training")
-    space = SearchSpace(graph)
+    space = SearchSpace(graph, config.max_shrinkage)
     num_params, flops = count_params(model), count_flops(model)
     num_edges = sum(len(node.predecessors) for node in graph.nodes)
     sample = space.sample(1000, np.random.default_rng(config.seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig, train
+from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
 from esnac_tf.distillation.training_outcome import TrainingOutcome
@@ -32,6 +33,10 @@ class Evaluated:
 
     trial: Trial
     student: keras.Model | None
+
+
+# Called with results as they come.
+OnFinished = Callable[[Sequence[Evaluated]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Evaluator:
         step: int,
         on_epoch: OnEpoch | None = None,
         on_batch: OnBatch | None = None,
+        on_finished: OnFinished | None = None,
     ) -> list[Evaluated]:
         """Builds, distils and measures students.
 
@@ -81,6 +87,8 @@ class Evaluator:
             step: The search step they belong to, from 0.
             on_epoch: Called after each epoch with its number from 1 and the students' records.
             on_batch: Called after each batch with the numbers of epoch and batch from 1.
+            on_finished: Called with results as soon as they are there: those of students that
+                can't be built, then those of students that were trained together.
 
         Returns:
             One result for each proposal, in order.
@@ -89,42 +97,33 @@ class Evaluator:
             UserError: If actions don't fit the teacher.
         """
         start = time.perf_counter()
-        students: dict[int, keras.Model] = {}
-        failures: dict[int, str] = {}
-        with self.distribution.scope():
-            for number, actions in proposals.items():
-                try:
-                    students[number] = self.builder.build(actions)
-                except UserError:  # A ValueError, but the user's and not the student's.
-                    raise
-                except InfeasibleStudentError as error:
-                    failures[number] = f"can't be built: {error}"
-                except BUILD_ERRORS as error:
-                    failures[number] = f"can't be built: {describe_error(error)}"
-        outcomes = dict(
-            zip(students, self._train(list(students.values()), on_epoch, on_batch), strict=True)
-        )
-        duration_secs = time.perf_counter() - start
-        results = []
-        for number, actions in proposals.items():
-            if number in failures:
-                trial = Trial(
-                    number, FAILED, actions, None, None, None, None, duration_secs, step,
-                    failure=failures[number],
-                )  # fmt: skip
-                results.append(Evaluated(trial, None))
-                continue
-            student, outcome = students[number], outcomes[number]
-            trial = self._trial(number, actions, student, outcome, step, duration_secs)
-            results.append(Evaluated(trial, student if trial.is_complete else None))
-        gc.collect()  # Graphs and optimizers of the training are cycles, and large.
-        return results
+        results: dict[int, Evaluated] = {}
 
-    def _train(
-        self, students: Sequence[keras.Model], on_epoch: OnEpoch | None, on_batch: OnBatch | None
-    ) -> list[TrainingOutcome]:
-        return train(
-            students,
+        def finish(finished: Mapping[int, Evaluated]) -> None:
+            results.update(finished)
+            if on_finished is not None and finished:
+                on_finished(list(finished.values()))
+
+        students, failures = self._build(proposals)
+        finish(
+            {
+                number: Evaluated(_failed(number, proposals[number], step, start, failure), None)
+                for number, failure in failures.items()
+            }
+        )
+        numbers = list(students)
+
+        def on_outcomes(outcomes: Mapping[int, TrainingOutcome]) -> None:
+            finished = {}
+            for index, outcome in outcomes.items():
+                number = numbers[index]
+                student = students[number]
+                trial = self._trial(number, proposals[number], student, outcome, step, start)
+                finished[number] = Evaluated(trial, student if trial.is_complete else None)
+            finish(finished)
+
+        train(
+            list(students.values()),
             self.batches,
             self.validation,
             self.config,
@@ -134,8 +133,29 @@ class Evaluator:
             from_logits=self.from_logits,
             on_epoch=on_epoch,
             on_batch=on_batch,
+            on_outcomes=on_outcomes,
             seed=self.seed,
         )
+        gc.collect()  # Graphs and optimizers of the training are cycles, and large.
+        return [results[number] for number in proposals]
+
+    def _build(
+        self, proposals: Mapping[int, ActionSet]
+    ) -> tuple[dict[int, keras.Model], dict[int, str]]:
+        """Students, and for those that can't be built the reason."""
+        students: dict[int, keras.Model] = {}
+        failures: dict[int, str] = {}
+        with interruptible(), self.distribution.scope():
+            for number, actions in proposals.items():
+                try:
+                    students[number] = self.builder.build(actions)
+                except UserError:  # A ValueError, but the user's and not the student's.
+                    raise
+                except InfeasibleStudentError as error:
+                    failures[number] = f"can't be built: {error}"
+                except BUILD_ERRORS as error:
+                    failures[number] = f"can't be built: {describe_error(error)}"
+        return students, failures
 
     def _trial(
         self,
@@ -144,14 +164,12 @@ class Evaluator:
         student: keras.Model,
         outcome: TrainingOutcome,
         step: int,
-        duration_secs: float,
+        start: float,
     ) -> Trial:
         num_params, flops = count_params(student), count_flops(student)
         if outcome.failure is not None:
-            return Trial(
-                number, FAILED, actions, num_params, flops, None, None, duration_secs, step,
-                failure=outcome.failure,
-            )  # fmt: skip
+            failed = _failed(number, actions, step, start, outcome.failure)
+            return dataclasses.replace(failed, num_params=num_params, flops=flops)
         measurement = Measurement(num_params, flops, outcome.validation_accuracy)
         return Trial(
             number=number,
@@ -161,7 +179,22 @@ class Evaluator:
             flops=flops,
             validation_accuracy=outcome.validation_accuracy,
             objective=self.objective(measurement, self.teacher_measurement),
-            duration_secs=duration_secs,
+            duration_secs=time.perf_counter() - start,
             step=step,
             best_epoch=outcome.best_epoch,
         )
+
+
+def _failed(number: int, actions: ActionSet, step: int, start: float, failure: str) -> Trial:
+    return Trial(
+        number=number,
+        state=FAILED,
+        actions=actions,
+        num_params=None,
+        flops=None,
+        validation_accuracy=None,
+        objective=None,
+        duration_secs=time.perf_counter() - start,
+        step=step,
+        failure=failure,
+    )

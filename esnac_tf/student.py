@@ -11,6 +11,7 @@ import numpy.typing as npt
 from esnac_tf.architecture import CHANNEL_IMPORTANCE, ActionSet, LayerConfig
 from esnac_tf.errors import UserError
 from esnac_tf.graph.building import build
+from esnac_tf.graph.bundles import num_kept_bundles
 from esnac_tf.graph.channels import ChannelGraph
 from esnac_tf.graph.parsing import functional_model
 from esnac_tf.graph.surgery import LayerChannels, check_actions, resize, rewire
@@ -117,13 +118,13 @@ class StudentBuilder:
         """
         channels = self._graph.channels
         kept = np.ones(len(channels.group_of_slot), bool)
-        for members, width in joined_widths(self._graph, actions):
+        for members, width, full_width in joined_widths(self._graph, actions):
             groups = [channels.groups[index] for index in members]
             for position in range(len(groups[0].bundles)):
                 # Classes of joined groups match in size, so they are paired by size.
                 classes = [_by_size(group.bundles)[position] for group in groups]
                 score = np.sum([self._scores[bundles].sum(axis=1) for bundles in classes], axis=0)
-                number = int(groups[0].num_kept(len(classes[0]), width))
+                number = int(num_kept_bundles(len(classes[0]), width, full_width))
                 dropped = np.argsort(-score, kind="stable")[number:]
                 for bundles in classes:
                     kept[bundles[dropped]] = False
@@ -156,19 +157,16 @@ class StudentBuilder:
         return scores
 
 
-def joined_widths(graph: TeacherGraph, actions: ActionSet) -> list[tuple[list[int], int]]:
+def joined_widths(graph: TeacherGraph, actions: ActionSet) -> list[tuple[list[int], int, int]]:
     """Channel groups that the actions make equally wide, each set with its width.
 
     Returns:
-        (indices of channel groups, width) for every set of groups that shrinks.
+        (indices of channel groups, W, F) for every set of groups that shrinks: W of F channels
+        are kept, and of as many in proportion where a group follows one of another width.
     """
     widths = dict(actions.widths)
-    width_of = {
-        index: widths.get(group.name, group.width)
-        for group in graph.width_groups
-        for index in group.members
-    }
-    leader = {index: index for index in width_of}
+    width_group_of = {index: group for group in graph.width_groups for index in group.members}
+    leader = {index: index for index in width_group_of}
 
     def find(index: int) -> int:
         while leader[index] != index:
@@ -182,12 +180,16 @@ def joined_widths(graph: TeacherGraph, actions: ActionSet) -> list[tuple[list[in
             first, second = sorted((find(join[0]), find(join[1])))
             leader[second] = first
     members: dict[int, list[int]] = {}
-    for index in width_of:
+    for index in width_group_of:
         members.setdefault(find(index), []).append(index)
-    least = [(group, min(width_of[index] for index in group)) for group in members.values()]
-    return [
-        (group, width) for group, width in least if width < graph.channels.groups[group[0]].width
-    ]
+    joined = []
+    for channel_groups in members.values():
+        full_width = width_group_of[channel_groups[0]].width
+        names = {width_group_of[index].name for index in channel_groups}
+        width = min(widths.get(name, full_width) for name in names)
+        if width < full_width:
+            joined.append((channel_groups, width, full_width))
+    return joined
 
 
 class _AxisSources:

@@ -427,19 +427,21 @@ class TestFailures:
         evaluate = Evaluator.evaluate
 
         def second_fails(self, proposals, step, *callbacks):
+            *callbacks, on_finished = callbacks
             results = evaluate(self, proposals, step, *callbacks)
-            if step != 1:
-                return results
-            return [
-                dataclasses.replace(
-                    item,
-                    student=None,
-                    trial=dataclasses.replace(
-                        item.trial, state="failed", objective=None, failure="broken"
-                    ),
-                )
-                for item in results
-            ]
+            if step == 1:
+                results = [
+                    dataclasses.replace(
+                        item,
+                        student=None,
+                        trial=dataclasses.replace(
+                            item.trial, state="failed", objective=None, failure="broken"
+                        ),
+                    )
+                    for item in results
+                ]
+            on_finished(results)
+            return results
 
         monkeypatch.setattr(Evaluator, "evaluate", second_fails)
         result = search(run_dir=tmp_path, num_kernels=1, num_steps=3, full_epochs=0)

@@ -42,6 +42,7 @@ def test_the_defaults_are_the_paper_s():
                 "full_learning_rate",
             )
         ],
+        *[("max_shrinkage", value) for value in (0, -0.5, 1.1, math.nan, "0.9", True)],
         ("seed", 2**32),
         ("num_steps", 1.5),
         ("num_steps", True),

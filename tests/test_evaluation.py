@@ -13,7 +13,8 @@ import toy
 from esnac_tf import objectives
 from esnac_tf.architecture import ActionSet
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
-from esnac_tf.distillation import TrainingConfig, get_strategy, losses
+from esnac_tf.distillation import TrainingConfig, get_strategy, losses, training
+from esnac_tf.distillation.step_error import StepError
 from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.graph.cost import count_flops
@@ -172,6 +173,27 @@ def test_nothing_of_a_training_is_left(evaluator):
         assert not optimizers() - before
     finally:
         gc.enable()
+
+
+def test_results_are_told_as_soon_as_they_are_there(evaluator, monkeypatch):
+    """A step that fails is trained in halves: the first half is known before the second."""
+    train_group, told = training._Run.train_group, []
+
+    def no_room_for_two(self, students):
+        if len(students) > 1:
+            raise StepError("no room")
+        told.append("training")
+        return train_group(self, students)
+
+    monkeypatch.setattr(training._Run, "train_group", no_room_for_two)
+    evaluator = dataclasses.replace(evaluator, config=TrainingConfig.search(epochs=1))
+    results = evaluator.evaluate(
+        {0: GOOD, 1: INFEASIBLE, 2: OTHER},
+        0,
+        on_finished=lambda items: told.append([item.trial.number for item in items]),
+    )
+    assert told == [[1], "training", [0], "training", [2]]
+    assert [item.trial.number for item in results] == [0, 1, 2]
 
 
 def test_if_all_fail_there_are_only_failed_trials(evaluator):

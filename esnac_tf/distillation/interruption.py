@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Callable[[], None]]:
     """Makes sure that Ctrl+C ends a block with KeyboardInterrupt.
 
     Where TensorFlow traces a function, it turns a KeyboardInterrupt into an error of another
     kind, for which somebody else would take the blame: a student, say, whose trial would be
     recorded as failed. Blocks may be nested. Outside of the main thread this does nothing, as
     Python gives signals to that one only.
+
+    Yields:
+        A function that raises KeyboardInterrupt if there was one: to be called before anybody
+        is blamed within the block.
 
     Raises:
         KeyboardInterrupt: At the end of the block at the latest, whatever became of the first.
@@ -31,9 +35,13 @@ def interruptible() -> Iterator[None]:
     """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
+        yield lambda: None
         return
     was_interrupted = False
+
+    def check() -> None:
+        if was_interrupted:
+            raise KeyboardInterrupt
 
     def note(number: int, frame: Any) -> None:
         nonlocal was_interrupted
@@ -42,12 +50,11 @@ def interruptible() -> Iterator[None]:
 
     signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield check
     except Exception:
         if was_interrupted:
             raise KeyboardInterrupt from None
         raise
     finally:
         signal.signal(signal.SIGINT, previous)
-    if was_interrupted:
-        raise KeyboardInterrupt
+    check()

@@ -30,6 +30,8 @@ from esnac_tf.errors import UserError
 OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
 # Called with epoch and step, both counted from 1.
 OnBatch = Callable[[int, int], None]
+# Called with outcomes by the student's index.
+OnOutcomes = Callable[[Mapping[int, TrainingOutcome]], None]
 
 
 class Batches(Protocol):
@@ -62,6 +64,7 @@ def train(
     from_logits: bool = True,
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
+    on_outcomes: OnOutcomes | None = None,
     should_stop: Callable[[], bool] | None = None,
     seed: int = 0,
 ) -> list[TrainingOutcome]:
@@ -99,6 +102,8 @@ def train(
             index, after every epoch. If a step failed, epochs are seen again.
         on_batch: Called with epoch and step, both counted from 1, after every step was
             started. It may still run.
+        on_outcomes: Called with the outcomes of those who are finished, by the student's
+            index: once, or if a step failed, for each part that was trained by itself.
         should_stop: Asked after every step; True ends all training. The epoch then
             under way doesn't count.
         seed: Seeds what is random in the students, such as Dropout.
@@ -150,11 +155,12 @@ def train(
         on_batch or (lambda epoch, step: None),
         should_stop or (lambda: False),
     )
+    on_outcomes = on_outcomes or (lambda outcomes: None)
     first_weights = [student.get_weights() for student in students]
     outcomes: dict[int, TrainingOutcome] = {}
     groups = [list(range(len(students)))] if students else []
     with (
-        interruptible(),
+        interruptible() as check_interruption,
         _precision(config, models),
         batch_norm_for_training(students, config.batch_norm_momentum, replicas),
     ):
@@ -163,15 +169,21 @@ def train(
             for index in group:
                 _seed_generators(students[index], seed)
             try:
-                outcomes.update(run.train_group({index: students[index] for index in group}))
-                continue
+                finished = run.train_group({index: students[index] for index in group})
             except StepError as error:
+                check_interruption()
                 reason = str(error)
+            else:
+                check_interruption()
+                outcomes.update(finished)
+                on_outcomes(finished)
+                continue
             gc.collect()  # Free the optimizers and graphs of the failed step first.
             for index in group:
                 students[index].set_weights(first_weights[index])
             if len(group) == 1:
                 outcomes[group[0]] = TrainingOutcome.from_history([], failure=reason)
+                on_outcomes({group[0]: outcomes[group[0]]})
             else:
                 middle = len(group) // 2
                 groups[:0] = [group[:middle], group[middle:]]

@@ -72,6 +72,20 @@ def partition_into_bundles(
     return tuple(bundles), np.concatenate(fixed)
 
 
+def num_kept_bundles(num_bundles: int, width: npt.ArrayLike, full_width: int) -> IntArray:
+    """How many of n bundles are kept where W of F channels are: max(1, floor(n * W / F)).
+
+    Args:
+        num_bundles: n.
+        width: W, 1 to F, of any shape.
+        full_width: F.
+
+    Returns:
+        Numbers of bundles, of the shape of `width`.
+    """
+    return np.maximum(1, np.asarray(width, np.int64) * num_bundles // full_width)
+
+
 def _count_rows(slots: IntArray, rows: IntArray) -> IntArray:
     """How often each slot stands in each row: [rows, slots]."""
     width = int(max(slots.max(), rows.max())) + 1

@@ -57,21 +57,6 @@ class ChannelGroup:
         """Whether any channel of the group can go."""
         return any(len(bundles) > 1 for bundles in self.bundles)
 
-    def num_kept(self, num_bundles: int, width: npt.ArrayLike) -> IntArray:
-        """How many of so many bundles are kept at a width: max(1, floor(n * width / F))."""
-        return np.maximum(1, np.asarray(width, np.int64) * num_bundles // self.width)
-
-    def kept_bundles(self, width: npt.ArrayLike) -> list[IntArray]:
-        """How many bundles of each class are kept at a width, see `num_kept`.
-
-        Args:
-            width: Width or widths, 1 to F, of any shape.
-
-        Returns:
-            For each class of bundles an array of the shape of `width`.
-        """
-        return [self.num_kept(len(bundles), width) for bundles in self.bundles]
-
 
 @dataclasses.dataclass(frozen=True)
 class ChannelGraph:

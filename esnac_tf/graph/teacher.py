@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from esnac_tf.architecture import CHANNEL_GROUPS, Architecture
+from esnac_tf.architecture import CHANNEL_GROUPS, Architecture, TensorReference
 from esnac_tf.errors import UserError
 from esnac_tf.graph.channels import ChannelGraph, trace_channels
 from esnac_tf.graph.parsing import parse
-from esnac_tf.graph.sequence import Node, layer_sequence
+from esnac_tf.graph.sequence import Node, is_plain_sum, layer_sequence
 from esnac_tf.layers.channels import PINNED, Labels
 
 # Two channel groups that an action makes equally wide, or None where it joins nothing.
@@ -24,12 +24,14 @@ Join = tuple[int, int] | None
 
 @dataclasses.dataclass(frozen=True)
 class WidthGroup:
-    """Channel groups that the search gives one width.
+    """Channel groups that the search shrinks by one ratio.
 
     Attributes:
         name: How an action names it.
-        width: F, the teacher's width.
-        members: Indices of its channel groups, all of width F.
+        width: F, the teacher's width. A student's width W leaves a member that is F' wide
+            max(1, floor(F' W / F)) of its channels.
+        members: Indices of its channel groups: those of width F, and those inside of residual
+            blocks that end in one of them.
     """
 
     name: str
@@ -93,8 +95,9 @@ def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
 
     Args:
         model: A functional or built Sequential model.
-        channel_groups: "width": all channel groups of one width share it, as in the paper;
-            "dependency": each group of channels that depend on one another has its own.
+        channel_groups: "width": all channel groups of one width share it, as in the paper, and
+            channels inside a residual block follow the block's; "dependency": each group of
+            channels that depend on one another has a width of its own.
 
     Returns:
         The teacher's graph.
@@ -117,28 +120,30 @@ def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
     architecture = parse(model)
     nodes = layer_sequence(architecture)
     channels = trace_channels(architecture)
+    width_groups = _width_groups(architecture, channels, channel_groups)
+    full_width = {member: group.width for group in width_groups for member in group.members}
+
+    def fit(first: TensorReference, second: TensorReference) -> tuple[bool, Join]:
+        fits, join = _join(channels, channels.labels[first], channels.labels[second])
+        # Groups that shrink by ratios of different widths may round to different ones.
+        return fits and (join is None or full_width[join[0]] == full_width[join[1]]), join
+
     removals = {}
     for index, node in enumerate(nodes):
         if node.is_removable:
-            fits, join = _join(
-                channels, channels.labels[node.inputs[0]], channels.labels[node.output]
-            )
+            fits, join = fit(node.inputs[0], node.output)
             if fits:
                 removals[index] = join
     pairs = []
     for source, target in skip_pairs(nodes):
-        fits, join = _join(
-            channels,
-            channels.labels[nodes[source].output],
-            channels.labels[nodes[target].inputs[0]],
-        )
+        fits, join = fit(nodes[source].output, nodes[target].inputs[0])
         if fits and source not in nodes[target].predecessors:
             pairs.append(SkipPair(source, target, join))
     return TeacherGraph(
         architecture,
         nodes,
         channels,
-        _width_groups(channels, channel_groups),
+        width_groups,
         removals,
         tuple(pairs),
     )
@@ -205,18 +210,51 @@ def _join(channels: ChannelGraph, first: Labels, second: Labels) -> tuple[bool, 
     return False, None
 
 
-def _width_groups(channels: ChannelGraph, channel_groups: str) -> tuple[WidthGroup, ...]:
-    shrinkable = [
-        (index, group) for index, group in enumerate(channels.groups) if group.is_shrinkable
-    ]
+def _width_groups(
+    architecture: Architecture, channels: ChannelGraph, channel_groups: str
+) -> tuple[WidthGroup, ...]:
+    shrinkable = [index for index, group in enumerate(channels.groups) if group.is_shrinkable]
     if channel_groups == "dependency":
-        return tuple(WidthGroup(group.name, group.width, (index,)) for index, group in shrinkable)
+        return tuple(
+            WidthGroup(channels.groups[index].name, channels.groups[index].width, (index,))
+            for index in shrinkable
+        )
+    leaders = _block_leaders(architecture, channels)
     by_width: dict[int, list[int]] = {}
-    for index, group in shrinkable:
-        by_width.setdefault(group.width, []).append(index)
+    for index in shrinkable:
+        width = channels.groups[leaders.get(index, index)].width
+        by_width.setdefault(width, []).append(index)
     return tuple(
         WidthGroup(str(width), width, tuple(members)) for width, members in sorted(by_width.items())
     )
+
+
+def _block_leaders(architecture: Architecture, channels: ChannelGraph) -> dict[int, int]:
+    """Channel groups inside residual blocks, each with the group of its block's sum.
+
+    A group is inside a block if it is in no sum itself, and all layers that take its channels
+    create channels of one other group: that of a sum, or one inside the same block.
+    """
+    summed: set[int] = set()
+    for call in architecture.calls:
+        if is_plain_sum(architecture, call):
+            (output,) = architecture.outputs_of(call)
+            summed |= channels.groups_of(channels.labels[output])
+    feeds: dict[int, set[int]] = {}
+    for layer in channels.created.keys() & channels.consumed.keys():
+        for group in channels.groups_of(channels.consumed[layer]):
+            feeds.setdefault(group, set()).update(channels.groups_of(channels.created[layer]))
+    leaders = {}
+    for group in feeds:
+        path = [group]
+        while path[-1] not in summed and len(feeds.get(path[-1], ())) == 1:
+            (following,) = feeds[path[-1]]
+            if following in path:
+                break
+            path.append(following)
+        if len(path) > 1 and path[-1] in summed and channels.groups[path[-1]].is_shrinkable:
+            leaders[group] = path[-1]
+    return leaders
 
 
 def node_widths(graph: TeacherGraph) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

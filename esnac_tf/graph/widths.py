@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from esnac_tf.graph.bundles import num_kept_bundles
 from esnac_tf.graph.cost import layer_parameters
 from esnac_tf.graph.parsing import functional_model
 from esnac_tf.graph.teacher import TeacherGraph, channel_patterns, node_widths
@@ -54,8 +55,11 @@ class WidthTable:
         """(input, output) widths of all nodes: [M, T] each, from group widths [M, G]."""
         kept = np.zeros((len(widths), len(self._classes)))
         for column, (number, member, position) in enumerate(self._classes):
-            group = self._graph.channels.groups[member]
-            kept[:, column] = group.kept_bundles(widths[:, number])[position]
+            kept[:, column] = num_kept_bundles(
+                len(self._graph.channels.groups[member].bundles[position]),
+                widths[:, number],
+                self._graph.width_groups[number].width,
+            )
         given, made = (kept @ self._per_bundle[side].T + self._constant[side] for side in range(2))
         return given, made
 

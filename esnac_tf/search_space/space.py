@@ -29,6 +29,7 @@ class SearchSpace:
 
     Args:
         graph: The teacher.
+        max_shrinkage: The largest ratio r by which a width shrinks, above 0 and at most 1.
 
     Example:
         >>> import keras
@@ -44,10 +45,12 @@ class SearchSpace:
         (('8', 7),)
     """
 
-    def __init__(self, graph: TeacherGraph) -> None:
+    def __init__(self, graph: TeacherGraph, max_shrinkage: float = 1.0) -> None:
         self.graph = graph
+        self._max_shrinkage = max_shrinkage
         self._removable = np.array(sorted(graph.removals), np.int64)
         self._full_widths = np.array([group.width for group in graph.width_groups], np.int64)
+        self._least_widths = self._shrunk(np.array(max_shrinkage))
         self._group_of_channel_group = {
             member: index
             for index, group in enumerate(graph.width_groups)
@@ -60,10 +63,12 @@ class SearchSpace:
     def log10_size(self) -> float:
         """Decimal logarithm of the number of different action sets, an upper bound.
 
-        log10(2) * (removable nodes + skip pairs) + sum over width groups of log10(F)
+        log10(2) * (removable nodes + skip pairs)
+            + sum over width groups of log10(number of widths)
         """
         bits = len(self._removable) + len(self.graph.skip_pairs)
-        return bits * math.log10(2) + float(np.log10(self._full_widths).sum())
+        num_widths = self._full_widths - self._least_widths + 1
+        return bits * math.log10(2) + float(np.log10(num_widths).sum())
 
     def teacher(self) -> Candidates:
         """The teacher itself, as one candidate with no action."""
@@ -78,7 +83,7 @@ class SearchSpace:
 
         For each candidate a removal probability is drawn from `REMOVAL_PROBABILITIES`, a
         probability of skip connections from `SKIP_PROBABILITIES`, and for each width group a
-        ratio r ~ U(0, 1) that leaves max(1, floor((1 - r) F)) of its F channels.
+        ratio r ~ U(0, max_shrinkage) that leaves max(1, floor((1 - r) F)) of its F channels.
 
         Args:
             count: M, how many, 0 or more.
@@ -91,8 +96,8 @@ class SearchSpace:
         removed = np.zeros((count, num_nodes), bool)
         rate = generator.choice(REMOVAL_PROBABILITIES, (count, 1))
         removed[:, self._removable] = generator.random((count, len(self._removable))) < rate
-        ratio = generator.random((count, len(self._full_widths)))
-        widths = np.maximum(1, np.floor((1 - ratio) * self._full_widths).astype(np.int64))
+        ratio = self._max_shrinkage * generator.random((count, len(self._full_widths)))
+        widths = self._shrunk(ratio)
         rate = generator.choice(SKIP_PROBABILITIES, (count, 1))
         skips = generator.random((count, num_pairs)) < rate
         return self.settle(Candidates(removed, widths, skips))
@@ -129,11 +134,11 @@ class SearchSpace:
         rows = np.flatnonzero(part == 1)
         if len(rows):
             groups = generator.integers(sizes[1], size=len(rows))
-            full = self._full_widths[groups]
-            anew = np.floor(generator.random(len(rows)) * full) + 1
+            least, full = self._least_widths[groups], self._full_widths[groups]
+            anew = np.floor(least + generator.random(len(rows)) * (full - least + 1))
             near = np.rint(widths[rows, groups] * np.exp(generator.normal(0, 0.3, len(rows))))
             drawn = np.where(generator.random(len(rows)) < 0.5, anew, near)
-            widths[rows, groups] = np.clip(drawn, 1, full).astype(np.int64)
+            widths[rows, groups] = np.clip(drawn, least, full).astype(np.int64)
         rows = np.flatnonzero(part == 2)
         if len(rows):
             pairs = generator.integers(sizes[2], size=len(rows))
@@ -191,6 +196,12 @@ class SearchSpace:
             for pair in action.skips:
                 skips[row, pair_of[pair]] = True
         return Candidates(removed, widths, skips)
+
+    def _shrunk(self, ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """The widths that are left by ratios r of shape [..., G] or []."""
+        # Rounded, as (1 - 0.9) * 200 is a little less than 20.
+        left = np.floor(np.round((1 - ratio) * self._full_widths, 9))
+        return np.maximum(1, left.astype(np.int64))
 
     def _width_joins(
         self,

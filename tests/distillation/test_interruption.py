@@ -44,6 +44,21 @@ def test_an_interruption_that_was_swallowed_comes_at_the_end():
     assert steps
 
 
+def test_nobody_is_blamed_for_an_interruption():
+    blamed = []
+
+    def block():
+        with interruptible() as check:
+            check()
+            swallow()
+            check()
+            blamed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert not blamed
+
+
 def test_without_an_interruption_errors_are_what_they_are():
     with interruptible():
         pass

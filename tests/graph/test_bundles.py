@@ -7,8 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from esnac_tf.graph.bundles import partition_into_bundles
-from esnac_tf.graph.channels import ChannelGroup
+from esnac_tf.graph.bundles import num_kept_bundles, partition_into_bundles
 
 SETTINGS = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -130,9 +129,9 @@ def test_any_number_of_bundles_keeps_everything_balanced(group, data):
 def test_a_width_keeps_at_least_one_bundle_of_each_class_and_grows(group, data):
     slots, sources, balanced = group
     bundles, fixed = partition_into_bundles(slots, sources, balanced)
-    channel_group = ChannelGroup("g", len(slots), slots, bundles, fixed)
-    widths = np.arange(1, len(slots) + 1)
-    for part, kept in zip(bundles, channel_group.kept_bundles(widths), strict=True):
+    assert_partition(slots, bundles, fixed)
+    for part in bundles:
+        kept = num_kept_bundles(len(part), np.arange(1, len(slots) + 1), len(slots))
         assert kept[0] >= 1
         assert kept[-1] == len(part)
         assert (np.diff(kept) >= 0).all()
@@ -146,9 +145,6 @@ def test_a_group_that_is_too_entangled_is_kept():
     assert len(fixed) == 1024
 
 
-@pytest.mark.parametrize("width", [1, 3, 4])
-def test_kept_bundles_of_known_widths(width):
-    bundles = (np.zeros((13, 2), np.int64), np.zeros((12, 2), np.int64))
-    group = ChannelGroup("g", 50, np.arange(50), bundles, np.array([], np.int64))
-    expected = [max(1, width * 13 // 50), max(1, width * 12 // 50)]
-    assert [int(kept) for kept in group.kept_bundles(width)] == expected
+@pytest.mark.parametrize(("width", "kept"), [(1, 1), (7, 1), (8, 2), (12, 3), (50, 13)])
+def test_kept_bundles_of_known_widths(width, kept):
+    assert num_kept_bundles(13, width, 50) == kept

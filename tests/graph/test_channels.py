@@ -10,6 +10,7 @@ from small_models import MODELS, TEACHERS, graph_of
 
 from esnac_tf.errors import UserError
 from esnac_tf.graph.teacher import analyse
+from esnac_tf.graph.widths import WidthTable
 
 layers = keras.layers
 
@@ -44,7 +45,9 @@ def test_width_groups_of_both_modes_have_the_same_members(name):
         names = [group.name for group in graph.width_groups]
         assert len(set(names)) == len(names)
         for group in graph.width_groups:
-            assert {graph.channels.groups[m].width for m in group.members} == {group.width}
+            assert group.width in {graph.channels.groups[m].width for m in group.members}
+    for group in by_dependency.width_groups:
+        assert [by_dependency.channels.groups[m].width for m in group.members] == [group.width]
 
 
 @pytest.mark.parametrize("name", [*TEACHERS, *MODELS])
@@ -125,6 +128,70 @@ def test_lengths_that_are_not_known_fit_nothing():
     assert not graph.removals
     assert not graph.skip_pairs
     assert [group.width for group in graph.width_groups] == [6]
+
+
+def bottleneck(trunk=12, inner=4):
+    """A stem of the inner width, then two bottleneck blocks, the first with a projection."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(inner, 1, name="stem")(inputs)
+    for block in range(2):
+        shortcut = x if block else layers.Conv2D(trunk, 1, name="shortcut")(x)
+        y = layers.Conv2D(inner, 1, activation="relu", name=f"reduce{block}")(x)
+        y = layers.Conv2D(inner, 3, padding="same", name=f"inside{block}")(y)
+        x = layers.Add()([layers.Conv2D(trunk, 1, name=f"expand{block}")(y), shortcut])
+    outputs = layers.Dense(2, name="top")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, outputs)
+
+
+def members_by_name(graph):
+    return {
+        group.name: {graph.channels.groups[member].name for member in group.members}
+        for group in graph.width_groups
+    }
+
+
+def test_what_is_inside_a_residual_block_follows_it():
+    graph = analyse(bottleneck())
+    assert members_by_name(graph) == {
+        "4": {"stem"},
+        "12": {"expand0", "reduce0", "inside0", "reduce1", "inside1"},
+    }
+
+
+def test_by_dependency_nothing_follows():
+    graph = analyse(bottleneck(), "dependency")
+    assert {len(members) for members in members_by_name(graph).values()} == {1}
+
+
+def test_what_leads_to_two_groups_follows_none():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(6, 1, name="stem")(inputs)
+    y = layers.Conv2D(5, 1, name="inner")(x)
+    sides = [layers.Conv2D(8, 1, name=f"side{i}")(y) for i in range(2)]
+    sums = [layers.Add()([side, side]) for side in sides]
+    graph = analyse(keras.Model(inputs, [layers.Conv2D(1, 1)(x) for x in sums]))
+    assert "inner" in members_by_name(graph)["5"]
+
+
+def test_what_follows_shrinks_in_proportion():
+    graph = analyse(bottleneck())
+    given, made = WidthTable(graph).node_widths(np.array([[4, 12], [1, 6], [3, 1]]))
+    outputs = {
+        name: made[:, graph.position[name]].tolist() for name in ("stem", "reduce0", "expand1")
+    }
+    assert outputs == {"stem": [4, 1, 3], "reduce0": [4, 2, 1], "expand1": [12, 6, 1]}
+    assert given[:, graph.position["reduce0"]].tolist() == [4, 1, 3]
+
+
+def test_actions_that_would_join_groups_of_two_ratios_are_not_offered():
+    """The stem and the first block's inside are both 4 wide, but not by the same ratio."""
+    model = bottleneck()
+    by_width, by_dependency = analyse(model), analyse(model, "dependency")
+    assert by_dependency.position["reduce0"] in by_dependency.removals
+    assert by_width.position["reduce0"] not in by_width.removals
+    assert by_width.position["inside0"] in by_width.removals
+    assert ("stem", "inside0") in by_dependency.skip_pair_of
+    assert ("stem", "inside0") not in by_width.skip_pair_of
 
 
 def test_channel_groups_that_are_not_known():

@@ -26,7 +26,7 @@ TABLE = {
                  {64: (16, 15), 128: (14, 14), 256: (14, 14), 512: (15, 16)}),
     "resnet34": (108, 123, 21_282_122, 21_328_292, 98, 1605,
                  {64: (22, 21), 128: (26, 26), 256: (38, 38), 512: (21, 22)}),
-    "shufflenet": (159, 174, 987_870, 1_059_960, 114, 2028, None),
+    "shufflenet": (159, 174, 987_870, 1_059_960, 114, 2028, None),  # stages: see below
 }  # fmt: skip
 
 
@@ -110,19 +110,37 @@ def test_all_inputs_and_outputs_of_a_width_are_in_its_group(name):
     assert counts == {width: sum(ends) for width, ends in TABLE[name][-1].items()}
 
 
-def test_width_groups_of_shufflenet():
-    """In "width" mode; the paper's table tells only the widths of the stages.
-
-    Held are the widths of the trunks (24, 200, 400, 800), those inside the blocks, a quarter of
-    their stage's (50, 100, 200), and 44, a quarter of the 176 channels with which the first
-    block adds to its 24; and that the trunks are in the groups of their widths.
-    """
-    assert_width_groups("shufflenet", [24, 44, 50, 100, 200, 400, 800])
+def test_width_groups_of_shufflenet_are_its_stages():
+    """24 / 200 / 400 / 800: what is inside a block follows its stage; of the stem nothing does."""
     graph = graph_of("shufflenet")
-    for layer, width in TRUNKS.items():
-        trunk = trunk_of(graph, layer)
-        (group,) = [group for group in graph.width_groups if trunk in group.members]
-        assert group.width == width
+    assert [(group.name, group.width) for group in graph.width_groups] == [
+        (str(width), width) for width in TRUNKS.values()
+    ]
+    widths_of = {}
+    for stage, (group, layer) in enumerate(zip(graph.width_groups, TRUNKS, strict=True)):
+        assert trunk_of(graph, layer) in group.members
+        widths_of[stage] = Counter(graph.channels.groups[member].width for member in group.members)
+        for member in set(group.members) - {trunk_of(graph, layer)}:
+            assert graph.channels.groups[member].name.startswith(f"stage{stage}_block")
+    # A block's inside has a quarter of the channels that its last convolution gives.
+    assert widths_of == {
+        0: {24: 1},
+        1: {200: 1, (200 - 24) // 4: 1, 200 // 4: 3},
+        2: {400: 1, (400 - 200) // 4: 1, 400 // 4: 7},
+        3: {800: 1, (800 - 400) // 4: 1, 800 // 4: 3},
+    }
+
+
+def test_a_ratio_of_shufflenet_is_that_of_all_its_stage():
+    graph = graph_of("shufflenet")
+    _, made = WidthTable(graph).node_widths(np.array([[12, 100, 40, 800]]))
+    outputs = {node.name: made[0, index] for index, node in enumerate(graph.nodes)}
+    assert outputs["stem_conv"] == 12
+    assert outputs["stage1_block2_conv1"] == 24  # 13 + 12 pairs, half of each, rounded down
+    assert outputs["stage1_block2_conv3"] == 100
+    assert outputs["stage2_block2_conv1"] == 8  # twice 25 pairs, a tenth of each
+    assert outputs["stage2_block2_conv3"] == 40
+    assert outputs["stage3_block4_conv1"] == 200
 
 
 @pytest.mark.parametrize("name", TABLE)
