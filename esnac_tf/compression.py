@@ -19,9 +19,9 @@ from esnac_tf import exporters, objectives, strategies
 from esnac_tf.architecture import ActionSet
 from esnac_tf.best_students import BestStudents
 from esnac_tf.config import SearchConfig
-from esnac_tf.datasets.digests import data_digest, digest_of
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
-from esnac_tf.display import Display, count, percent
+from esnac_tf.diagnosis import require_success
+from esnac_tf.display import Display
 from esnac_tf.distillation import (
     TrainingOutcome,
     evaluate_accuracy,
@@ -48,8 +48,9 @@ from esnac_tf.scalars import ScalarWriter
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.strategies import StrategyContext
 from esnac_tf.student import StudentBuilder
+from esnac_tf.teacher_measurement import is_chance, measure_teacher
 from esnac_tf.training_progress import training_progress
-from esnac_tf.trial import Trial
+from esnac_tf.trial import best_trial
 
 
 def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -> keras.Model:
@@ -139,10 +140,6 @@ def search_students(
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 
 
-# Failed students in a row after which the search stops.
-_MAX_FAILURES = 10
-
-
 class _Search:
     """A search under way."""
 
@@ -179,7 +176,15 @@ class _Search:
             self._teacher = self._builder.build(ActionSet())
         self._from_logits = not gives_probabilities(model, next(iter(first_epoch))[0])
         self._objective = objectives.get(config.objective)
-        self._measured = self._measure_teacher()
+        self._measured = measure_teacher(
+            self._teacher,
+            num_classes,
+            self._batches,
+            self._validation,
+            self._distribution,
+            run,
+            display,
+        )
         self._trials = run.trials()
 
     def run_steps(self) -> BestStudents:
@@ -218,7 +223,10 @@ class _Search:
                     keep = functools.partial(self._keep, best, scalars)
                     evaluated = self._evaluate(missing, step, keep) if missing else []
                     finished += [item.trial for item in evaluated]
-                    _require_success(finished, self._trials)
+                    if evaluated:
+                        secs = max(item.trial.duration_secs for item in evaluated)
+                        self._display.step_finished(step, secs)
+                    require_success(finished, self._trials)
                 strategy.update(sorted(finished, key=lambda trial: trial.number))
                 phase.advance()
         self._restore(best)
@@ -232,7 +240,7 @@ class _Search:
         for trial in (item.trial for item in evaluated):
             self._run.append(trial)
             self._trials.append(trial)
-            leader = _leader(self._trials)
+            leader = best_trial(self._trials)
             scalars.write(trial, leader.objective if leader else None)
             self._display.trial_finished(trial, leader)
 
@@ -285,6 +293,11 @@ class _Search:
                     "weights of the search. Raise --full_epochs, or lower --batch_size."
                 )
             accuracy = outcome.validation_accuracy
+            if is_chance(accuracy, self._num_classes):
+                self._display.warning(
+                    f"Trial {trial.number} is hardly better than chance: train longer "
+                    "(--search_epochs, --full_epochs), on more examples or with smaller batches."
+                )
             measured = Measurement(count_params(model), count_flops(model), accuracy)
             students.append(
                 Student(
@@ -373,46 +386,6 @@ class _Search:
             "duration_secs": time.perf_counter() - self._start_secs,
         }
 
-    def _measure_teacher(self) -> Measurement:
-        """What is measured of the teacher; read from the run folder if it is there."""
-        recorded = self._run.teacher()
-        digests = {
-            "weights_sha256": digest_of(self._teacher.get_weights()),
-            "data_sha256": data_digest(self._batches, self._validation),
-        }
-        for name, what in (("weights_sha256", "teacher"), ("data_sha256", "data")):
-            if recorded is not None and recorded.get(name) != digests[name]:
-                raise UserError(
-                    f"{self._run.path} holds a search with another {what}.\n"
-                    f"Choose another --run_dir for a new run, or give the same {what} to resume."
-                )
-        if recorded is None:
-            [accuracy] = evaluate_accuracy([self._teacher], self._validation, self._distribution)
-            recorded = {
-                "num_params": count_params(self._teacher),
-                "flops": count_flops(self._teacher),
-                "validation_accuracy": accuracy,
-                **digests,
-            }
-            self._run.write_teacher(recorded)
-        if recorded["validation_accuracy"] <= 0:
-            raise UserError(
-                f"The teacher {self._name!r} classifies no held-out example right.\n"
-                "Give a trained model, and data in the units that it was trained on."
-            )
-        self._display.message(
-            f"Teacher {self._name}: {count(recorded['num_params'])} parameters, "
-            f"validation accuracy {percent(recorded['validation_accuracy'])}."
-        )
-        if recorded["validation_accuracy"] < 1.5 / self._num_classes:
-            self._display.message(
-                "Warning: that is hardly better than chance. Is the teacher trained, and on data "
-                "in these units (see --input_scale)?"
-            )
-        return Measurement(
-            recorded["num_params"], recorded["flops"], recorded["validation_accuracy"]
-        )
-
     def _evaluator(self) -> Evaluator:
         return Evaluator(
             builder=self._builder,
@@ -449,32 +422,3 @@ def _config(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchC
         if name not in known:
             raise UnknownNameError("setting", name, known, "esnac_tf/config.py")
     return dataclasses.replace(config or SearchConfig(), **settings)
-
-
-def _leader(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the best objective; the first of those that are equally good."""
-    complete = [trial for trial in trials if trial.is_complete]
-    return max(complete, key=lambda trial: float(trial.objective or 0.0), default=None)
-
-
-def _require_success(step: Sequence[Trial], trials: Sequence[Trial]) -> None:
-    """Stops a search when going on makes no sense: it can go on later, nothing is lost.
-
-    Args:
-        step: The trials of the last step.
-        trials: All trials so far.
-
-    Raises:
-        UserError: All students of a step of two or more failed, or ten in a row.
-    """
-    last = sorted(trials, key=lambda trial: trial.number)[-_MAX_FAILURES:]
-    if len(step) > 1 and not any(trial.is_complete for trial in step):
-        told = f"All {len(step)} students of step {step[0].step + 1} failed"
-    elif len(last) == _MAX_FAILURES and not any(trial.is_complete for trial in last):
-        told = f"The last {_MAX_FAILURES} students all failed"
-    else:
-        return
-    raise UserError(
-        f"{told}: {last[-1].failure}\n"
-        "The trials are recorded; mend the cause, and the same command goes on."
-    )

@@ -2,23 +2,20 @@
 
 On a terminal there are progress bars with the time left. Elsewhere (a pipe, a log file, a CI
 job) there are plain lines without control characters: every message, every finished trial, and
-the progress where nothing else was printed for 30 seconds. No number and no path is cut off:
-where the table is too wide for the terminal, the paths move below it, and where the numbers are
-too, they are told in lines.
+the progress where nothing else was printed for 30 seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,23 +25,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
+from esnac_tf.quantities import count, duration, number, percent
+from esnac_tf.summary_table import UNLIMITED_WIDTH, model_rows, parts_that_fit
 from esnac_tf.trial import Trial
 
 PLAIN_INTERVAL_SECS = 30.0
-# Wider than any table here, narrow enough that Rich does not waste time on it.
-PLAIN_WIDTH = 10_000
-
-_TITLES = (
-    "Validation accuracy",
-    "Test accuracy",
-    "Parameters",
-    "Times smaller",
-    "FLOPs",
-    "Objective",
-)
 
 
 class Display:
@@ -85,7 +71,7 @@ class Display:
                 force_terminal=False,
                 force_jupyter=False,
                 color_system=None,
-                width=PLAIN_WIDTH,
+                width=UNLIMITED_WIDTH,
                 highlight=False,
                 markup=False,
                 emoji=False,
@@ -103,6 +89,21 @@ class Display:
             return
         self._last_line_secs = self._clock()
         self._console.print(self._printable(text), soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        """Says that something is probably wrong; a quiet display warns as Python does.
+
+        Args:
+            text: The text, a sentence or more.
+
+        Example:
+            >>> Display().warning("The teacher is hardly better than chance.")
+            Warning: The teacher is hardly better than chance.
+        """
+        if self._quiet:
+            warnings.warn(text, stacklevel=3)
+        else:
+            self.message(f"Warning: {text}")
 
     @contextlib.contextmanager
     def phase(self, title: str, total: int | None = None) -> Iterator[Phase]:
@@ -168,6 +169,8 @@ class Display:
     def trial_finished(self, trial: Trial, best: Trial | None) -> None:
         """Prints one line about a finished trial.
 
+        Its seconds are not told here, as the trials of a step share them: see `step_finished`.
+
         Args:
             trial: The trial.
             best: The trial with the best objective so far; None if none is complete.
@@ -176,7 +179,7 @@ class Display:
             >>> from esnac_tf.architecture import ActionSet
             >>> trial = Trial(7, "complete", ActionSet(), 1234, 2e6, 0.5, 0.45, 3.2)
             >>> Display().trial_finished(trial, best=trial)
-            Trial 7: accuracy 50.00 %, 1,234 parameters, objective 0.4500 (best so far), 3.2 s
+            Trial 7: accuracy 50.00 %, 1,234 parameters, objective 0.4500 (best so far)
         """
         if not trial.is_complete:
             text = f"failed, {trial.failure or 'no reason was given'}"
@@ -192,10 +195,20 @@ class Display:
                 f"{count(trial.num_params)} parameters, "
                 f"objective {number(trial.objective)}{standing}"
             )
-        one_line = " ".join(
-            f"Trial {trial.number}: {text}, {duration(trial.duration_secs)}".split()
-        )
-        self.message(one_line)
+        self.message(" ".join(f"Trial {trial.number}: {text}".split()))
+
+    def step_finished(self, step: int, duration_secs: float) -> None:
+        """Prints one line about a finished step: the seconds that its trials shared.
+
+        Args:
+            step: The step, from 0; people count from 1.
+            duration_secs: Wall seconds in which its students were built and trained.
+
+        Example:
+            >>> Display().step_finished(0, 33.71)
+            Step 1: students built and trained in 33.7 s
+        """
+        self.message(f"Step {step + 1}: students built and trained in {duration(duration_secs)}")
 
     def summary_table(
         self, summary: Mapping[str, Any], run_dir: str | os.PathLike[str] = ""
@@ -215,43 +228,12 @@ class Display:
         """
         if self._quiet:
             return
-        rows = _rows(summary, pathlib.Path(run_dir))
-        saved = any(paths for _, paths in rows)
-        for with_paths in (True, False) if saved else (False,):
-            table = self._table(rows, with_paths)
-            if self._width_of(table) <= self._console.width:
+        for part in parts_that_fit(model_rows(summary, run_dir), self._console, self._printable):
+            if isinstance(part, str):
+                self.message(part)
+            else:
                 self._last_line_secs = self._clock()
-                self._console.print(table)
-                break
-        else:
-            with_paths = False
-            for name, *cells in (cells for cells, _ in rows):
-                values = (f"{title}: {cell}" for title, cell in zip(_TITLES, cells, strict=True))
-                self.message(f"{name}, {', '.join(values)}")
-        if saved and not with_paths:
-            for cells, paths in rows:
-                for path in paths:
-                    self.message(f"{cells[0]} is saved in {path}")
-
-    def _table(self, rows: list[tuple[list[str], list[str]]], with_paths: bool) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("Model", no_wrap=True)
-        for title in _TITLES:
-            # Headings of two lines let the numbers fit into 80 columns.
-            heading = title.replace(" ", "\n") if self._live else title
-            table.add_column(heading, justify="right", no_wrap=True)
-        if with_paths:
-            table.add_column("Saved in", no_wrap=True)
-        for cells, paths in rows:
-            texts = [self._printable(cell) for cell in cells]
-            if with_paths:
-                texts.append(self._printable("\n".join(paths) or "-"))
-            table.add_row(*(Text(text) for text in texts))
-        return table
-
-    def _width_of(self, table: Table) -> int:
-        unlimited = self._console.options.update(width=PLAIN_WIDTH)
-        return Measurement.get(self._console, unlimited, table).maximum
+                self._console.print(part)
 
     def _printable(self, text: str) -> str:
         """The text without control characters, in characters that the output can show."""
@@ -318,91 +300,3 @@ class Phase:
             left = (now - self._start_secs) / self._num_done * (self._total - self._num_done)
             text += f", about {duration(left)} left"
         return text
-
-
-def percent(share: float | None) -> str:
-    """A share from 0 to 1 in percent.
-
-    Example:
-        >>> percent(0.91234)
-        '91.23 %'
-    """
-    return "-" if share is None else f"{100 * share:.2f} %"
-
-
-def count(number_of_things: int | None) -> str:
-    """A count with thousands separators.
-
-    Example:
-        >>> count(1260000)
-        '1,260,000'
-    """
-    return "-" if number_of_things is None else f"{number_of_things:,}"
-
-
-def number(value: float | None) -> str:
-    """A number with four decimals.
-
-    Example:
-        >>> number(0.94923)
-        '0.9492'
-    """
-    return "-" if value is None else f"{value:.4f}"
-
-
-def operations(flops: float | None) -> str:
-    """A number of operations in thousands (k), millions (M), billions (G) or trillions (T).
-
-    Example:
-        >>> operations(555_422_720), operations(999_999), operations(12)
-        ('555 M', '1.00 M', '12')
-    """
-    if flops is None:
-        return "-"
-    if flops < 1000:
-        return f"{flops:.0f}"
-    for unit in ("k", "M", "G", "T"):
-        flops /= 1000
-        # 999.6 would be shown as 1000: it is one of the next unit.
-        if flops < 999.5 or unit == "T":
-            break
-    decimals = 2 if flops < 9.995 else 1 if flops < 99.95 else 0
-    return f"{flops:.{decimals}f} {unit}"
-
-
-def duration(secs: float) -> str:
-    """A time in seconds, minutes and seconds, or hours and minutes.
-
-    Example:
-        >>> duration(3.21), duration(90), duration(4000)
-        ('3.2 s', '1 min 30 s', '1 h 07 min')
-    """
-    if secs < 59.95:
-        return f"{secs:.1f} s"
-    minutes, seconds = divmod(round(secs), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    hours, minutes = divmod(round(secs / 60), 60)
-    return f"{hours} h {minutes:02d} min"
-
-
-def _rows(summary: Mapping[str, Any], run_dir: pathlib.Path) -> list[tuple[list[str], list[str]]]:
-    """For the teacher and each student: the cells of its row, and where it is saved."""
-    models = [("teacher", summary.get("teacher") or {})]
-    for position, student in enumerate(summary.get("students") or (), start=1):
-        models.append((f"student {position}", student))
-    rows = []
-    for name, model in models:
-        smaller = model.get("times_smaller")
-        cells = [
-            name,
-            percent(model.get("validation_accuracy")),
-            percent(model.get("test_accuracy")),
-            count(model.get("num_params")),
-            "-" if smaller is None else f"{smaller:.2f}x",
-            operations(model.get("flops")),
-            number(model.get("objective")),
-        ]
-        exports = model.get("exports") or {}
-        rows.append((cells, [str(run_dir / path) for _, path in sorted(exports.items())]))
-    return rows

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 
 from esnac_tf.config import SearchConfig
-from esnac_tf.display import count, duration, operations
 from esnac_tf.distillation.training import Batches
 from esnac_tf.graph.checks import check_classifier, check_examples, check_searchable
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.graph.widths import ParameterTable
+from esnac_tf.quantities import count, duration, operations
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
 

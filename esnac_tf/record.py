@@ -13,8 +13,7 @@
 A line of **trials.jsonl** has "format": 1 and the fields of `esnac_tf.trial.Trial`: `number`,
 `state` ("complete" or "failed"), `actions`, `num_params`, `flops`, `validation_accuracy`,
 `objective`, `duration_secs`, `step`, `best_epoch` and `failure`. It is flushed to the disk when
-the trial finishes. A line counts once its newline is written: a last line that was cut off by a
-crash is dropped with a warning, and overwritten by the next trial.
+the trial finishes; `esnac_tf.trial_log` writes and reads it.
 
 **teacher.json** has `num_params` (learned weights, frozen ones included), `flops` (multiply-adds
 of one example), `validation_accuracy` (0 to 1), `weights_sha256` and `data_sha256`. The
@@ -40,22 +39,18 @@ trials.jsonl are replaced in one step: a reader sees the old or the new file, ne
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
-from absl import logging
-
-from esnac_tf.errors import UserError
-from esnac_tf.files import flush, replacing
+from esnac_tf import run_lock
+from esnac_tf.resuming import check_settings, recorded_settings, recorded_teacher
+from esnac_tf.run_files import plain, read_object, user_errors, write_object
 from esnac_tf.trial import Trial
+from esnac_tf.trial_log import TrialLog, read_trials
 
-FORMAT = 1
+__all__ = ["RunFolder", "read_trials"]
 
 
 class RunFolder:
@@ -85,10 +80,10 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path)
-        self._trials_descriptor: int | None = None
-        with _user_errors(self.path):
+        self._trials = TrialLog(self.path / "trials.jsonl")
+        with user_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock_descriptor: int | None = _lock(self.path / "lock")
+            self._lock: int | None = run_lock.take(self.path)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -98,10 +93,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Releases the folder. Closing twice does nothing."""
-        for descriptor in (self._trials_descriptor, self._lock_descriptor):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._trials_descriptor = self._lock_descriptor = None
+        self._trials.close()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
 
     @property
     def students_path(self) -> pathlib.Path:
@@ -128,35 +123,16 @@ class RunFolder:
         Raises:
             UserError: If the folder holds a run with other settings, or cannot be written.
         """
+        given = plain(config)
+        recorded, recorded_free = recorded_settings(self.path)
+        check_settings(self.path, recorded, given)
+        given_free = recorded_free if free is None else plain(free)
         path = self.path / "config.json"
-        given = _plain(config)
-        recorded = _read_object(path)
-        recorded_free = None if recorded is None else recorded.pop("free", None)
-        given_free = recorded_free if free is None else _plain(free)
-        has_trials = (self.path / "trials.jsonl").exists()
-        if recorded is None or (recorded != given and not has_trials):
-            if has_trials:
-                raise UserError(
-                    f"{self.path} holds trials, and no config.json that says how they came "
-                    "about.\nChoose another --run_dir, or restore that file."
-                )
-            with _user_errors(path):
+        if recorded != given:
+            with user_errors(path):
                 (self.path / "teacher.json").unlink(missing_ok=True)
-            _write_object(path, _with_free(given, given_free))
-            return
-        unset = object()
-        differing = [
-            f"{name} is {_shown(recorded, name)} there and {_shown(given, name)} now"
-            for name in sorted(recorded.keys() | given.keys())
-            if recorded.get(name, unset) != given.get(name, unset)
-        ]
-        if differing:
-            raise UserError(
-                f"{self.path} holds a run with other settings: {'; '.join(differing)}.\n"
-                "Choose another --run_dir for a new run, or give the same settings to resume."
-            )
-        if recorded_free != given_free:
-            _write_object(path, _with_free(given, given_free))
+        if (recorded, recorded_free) != (given, given_free):
+            write_object(path, given if given_free is None else {**given, "free": given_free})
 
     def write_teacher(self, teacher: Mapping[str, Any]) -> None:
         """Writes what the teacher measured, the reference of every objective.
@@ -167,11 +143,11 @@ class RunFolder:
         Raises:
             UserError: If the file cannot be written.
         """
-        _write_object(self.path / "teacher.json", teacher)
+        write_object(self.path / "teacher.json", teacher)
 
     def teacher(self) -> dict[str, Any] | None:
         """What `write_teacher` wrote; None in a new folder."""
-        return _read_object(self.path / "teacher.json")
+        return recorded_teacher(self.path)
 
     def write_full_training(self, values: Mapping[str, Any]) -> None:
         """Writes what the full training came to.
@@ -179,11 +155,11 @@ class RunFolder:
         Raises:
             UserError: If the file cannot be written.
         """
-        _write_object(self.path / "full_training.json", values)
+        write_object(self.path / "full_training.json", values)
 
     def full_training(self) -> dict[str, Any] | None:
         """What `write_full_training` wrote; None before."""
-        return _read_object(self.path / "full_training.json")
+        return read_object(self.path / "full_training.json")
 
     def append(self, trial: Trial) -> None:
         """Records a finished trial; when this returns, the trial is on the disk.
@@ -195,18 +171,7 @@ class RunFolder:
             UserError: If the disk is full or the folder cannot be written. The trials before
                 this one are safe then.
         """
-        line = _dumps({"format": FORMAT, **trial.to_json()}) + "\n"
-        path = self.path / "trials.jsonl"
-        with _user_errors(path):
-            if self._trials_descriptor is None:
-                self._trials_descriptor = _open_after_last_line(path)
-            start = os.lseek(self._trials_descriptor, 0, os.SEEK_END)
-            try:
-                _write_all(self._trials_descriptor, line.encode())
-                os.fsync(self._trials_descriptor)
-            except OSError:
-                os.ftruncate(self._trials_descriptor, start)
-                raise
+        self._trials.append(trial)
 
     def trials(self) -> list[Trial]:
         """All recorded trials, in the order in which they finished.
@@ -225,188 +190,8 @@ class RunFolder:
         Raises:
             UserError: If the file cannot be written.
         """
-        _write_object(self.path / "summary.json", summary)
+        write_object(self.path / "summary.json", summary)
 
     def summary(self) -> dict[str, Any] | None:
         """What `write_summary` wrote; None before the search has ended."""
-        return _read_object(self.path / "summary.json")
-
-
-def read_trials(run_dir: str | os.PathLike[str]) -> list[Trial]:
-    """The trials of a run folder, which may be in use by another process.
-
-    Args:
-        run_dir: The run folder.
-
-    Returns:
-        The trials in the order in which they finished; none if there is no trials.jsonl. A last
-        line that was cut off is left out, with a warning.
-
-    Raises:
-        UserError: If any other line is no trial, or the file cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> read_trials(tempfile.mkdtemp())
-        []
-    """
-    path = pathlib.Path(run_dir) / "trials.jsonl"
-    with _user_errors(path):
-        content = path.read_bytes() if path.exists() else b""
-    whole = content[: _whole_lines_bytes(content)]
-    if len(whole) < len(content):
-        logging.warning(
-            "The last line of %s was cut off and is left out: that trial is evaluated again.", path
-        )
-    return [
-        _parse_trial(line, f"{path}, line {number}")
-        for number, line in enumerate(whole.splitlines(), start=1)
-    ]
-
-
-def _lock(path: pathlib.Path) -> int:
-    """Takes the lock of a run folder and returns its descriptor; the kernel frees it on death."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise UserError(
-            f"{path.parent} is in use by another search, process {holder}.\n"
-            "Wait until it has ended, or choose another --run_dir."
-        ) from None
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _open_after_last_line(path: pathlib.Path) -> int:
-    """Opens trials.jsonl for writing and removes a last line that was cut off."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        content = path.read_bytes()
-        size = _whole_lines_bytes(content)
-        if size < len(content):
-            os.ftruncate(descriptor, size)
-        flush(path.parent)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _whole_lines_bytes(content: bytes) -> int:
-    """Bytes up to the end of the last line that was written whole."""
-    end = content.rfind(b"\n") + 1
-    if end < len(content) or not content:
-        return end
-    # A crash of the machine can leave garbage that ends in a newline.
-    start = content.rfind(b"\n", 0, end - 1) + 1
-    try:
-        _loads(content[start:])
-    except ValueError:
-        return start
-    return end
-
-
-def _parse_trial(line: bytes, where: str) -> Trial:
-    try:
-        values = _loads(line)
-        if not isinstance(values, dict):
-            raise ValueError("a JSON object was expected")
-        if values["format"] != FORMAT:
-            raise ValueError(f"format {FORMAT} was expected, {values['format']!r} received")
-        return Trial.from_json(values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(
-            f"{where}: this is no trial that this version reads ({reason}).\n"
-            "Restore the file from a copy, remove that line, or choose another --run_dir."
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it: NumPy's numbers as Python's, what is not finite as None."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    raise TypeError(f"JSON cannot hold {value!r}, a {type(value).__name__}.")
-
-
-def _dumps(value: Any, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), allow_nan=False, indent=indent)
-
-
-def _loads(text: bytes) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _with_free(config: dict[str, Any], free: Any) -> dict[str, Any]:
-    return config if free is None else {**config, "free": free}
-
-
-def _shown(settings: Mapping[str, Any], name: str) -> str:
-    return _dumps(settings[name]) if name in settings else "not set"
-
-
-def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None if there is no file."""
-    with _user_errors(path):
-        if not path.exists():
-            return None
-        content = path.read_bytes()
-    try:
-        values = _loads(content)
-    except ValueError as error:
-        raise UserError(
-            f"{path} cannot be read as JSON: {error}.\n"
-            "Restore it from a copy, or choose another --run_dir."
-        ) from error
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path} must hold a JSON object, and holds a {type(values).__name__}.\n"
-            "Restore it from a copy, or choose another --run_dir."
-        )
-    return values
-
-
-def _write_object(path: pathlib.Path, values: Mapping[str, Any]) -> None:
-    """Replaces a file by a JSON object in one step."""
-    with replacing(path) as whole:
-        whole.write_text(_dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    """Writes all bytes: one `os.write` may write fewer."""
-    remaining = memoryview(content)
-    while remaining:
-        remaining = remaining[os.write(descriptor, remaining) :]
-
-
-@contextlib.contextmanager
-def _user_errors(path: pathlib.Path) -> Iterator[None]:
-    """Tells what the file system refuses as a `UserError`."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"Cannot use {path} for the run: {error.strerror or error}.\n"
-            "Make room there and check its permissions, or choose another --run_dir."
-        ) from error
+        return read_object(self.path / "summary.json")

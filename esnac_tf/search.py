@@ -21,11 +21,14 @@ from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import UserError
 from esnac_tf.record import RunFolder, read_trials
+from esnac_tf.resuming import check_run, check_teacher, finished_summary
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from esnac_tf.datasets import Splits
+    from esnac_tf.datasets.pipelines import TrainingBatches
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,14 +102,9 @@ def _run() -> None:
             "Raise --num_steps, or give the --run_dir of a search that has trials."
         )
     display = Display()
-    if FLAGS.run_dir and os.path.exists(FLAGS.run_dir) and not FLAGS.dry_run:
-        with RunFolder(FLAGS.run_dir) as run:  # told before a teacher is trained for hours
-            run.check_or_write_config({**config.fixed(), **_origin()})
-            summary = run.summary()
-        if summary is not None and summary.get("settings") == config.free():
-            display.message(f"The search in {FLAGS.run_dir} is finished.")
-            display.summary_table(summary, FLAGS.run_dir)
-            return
+    resumes = False
+    if FLAGS.run_dir:  # told before anything is loaded, or a teacher trained for hours
+        resumes = check_run(FLAGS.run_dir, {**config.fixed(), **_origin()})
     if "tensorflow" not in sys.modules:
         with _silence():
             _start_tensorflow()
@@ -125,7 +123,7 @@ def _run() -> None:
     )
     if model is not None:
         _check_classes(model, splits)
-    _search(config, model, splits, display)
+    _search(config, model, splits, display, resumes)
 
 
 def _load(path: str) -> keras.Model:
@@ -146,18 +144,24 @@ def _check_classes(model: keras.Model, splits: Splits) -> None:
 
 
 def _search(
-    config: SearchConfig, model: keras.Model | None, splits: Splits, display: Display
+    config: SearchConfig,
+    model: keras.Model | None,
+    splits: Splits,
+    display: Display,
+    resumes: bool,
 ) -> None:
-    """Searches, or describes the search.
+    """Searches, or describes the search, or shows what a finished one found.
 
     Args:
         config: The settings.
         model: The teacher if it came from a file.
         splits: The data.
         display: Where to tell about it.
+        resumes: Whether the run folder holds a search with these settings.
     """
     from esnac_tf.compression import search_students
     from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+    from esnac_tf.teachers.loading import load_weights
 
     scale = FLAGS.input_scale
 
@@ -172,24 +176,37 @@ def _search(
         fill=[mean / scale for mean in splits.normalization.mean],
         seed=config.seed,
     )
+    validation = evaluation_batches(
+        scaled(splits.x_validation), splits.y_validation, config.batch_size
+    )
+    if model is None and FLAGS.teacher_weights:
+        model = _untrained_teacher(splits)
+        load_weights(model, FLAGS.teacher_weights)
+    if resumes:
+        _check_teacher_and_data(config, model, batches, validation)
     if FLAGS.dry_run:
         from esnac_tf.estimate import describe_search
 
-        epochs = 0 if model is not None or FLAGS.teacher_weights else FLAGS.teacher_epochs
+        epochs = FLAGS.teacher_epochs if model is None else 0
         model = model or _untrained_teacher(splits)
         for line in describe_search(model, config, batches, epochs):
             display.message(line)
+        return
+    summary = finished_summary(FLAGS.run_dir, config.free()) if resumes else None
+    if summary is not None:
+        display.message(f"The search in {FLAGS.run_dir} is finished.")
+        display.summary_table(summary, FLAGS.run_dir)
         return
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
         if model is None:
-            with RunFolder(run_dir):  # told before a teacher is trained for hours
-                model = _named_teacher(config, splits, display)
+            with RunFolder(run_dir):  # nobody else may take it while a teacher is trained
+                model = _trained_teacher(config, splits, display)
         result = search_students(
             model,
             batches,
-            evaluation_batches(scaled(splits.x_validation), splits.y_validation, config.batch_size),
+            validation,
             test=evaluation_batches(scaled(splits.x_test), splits.y_test, config.batch_size),
             run_dir=run_dir,
             config=config,
@@ -198,6 +215,37 @@ def _search(
         )
     display.summary_table(result.summary, run_dir)
     display.message(f"All of it is in {run_dir}.")
+
+
+def _check_teacher_and_data(
+    config: SearchConfig,
+    model: keras.Model | None,
+    batches: TrainingBatches,
+    validation: tf.data.Dataset,
+) -> None:
+    """Holds teacher and data against those of the search to resume.
+
+    A named teacher that is trained here comes about by settings, which are held against those of
+    the search already, and by the data; it is not trained to be compared.
+
+    Args:
+        config: The settings.
+        model: The teacher; None if it is trained here.
+        batches: The training data.
+        validation: The held-out data.
+    """
+    from esnac_tf.architecture import ActionSet
+    from esnac_tf.datasets.digests import data_digest, digest_of
+    from esnac_tf.graph.teacher import analyse
+    from esnac_tf.student import StudentBuilder
+
+    digests = {"data_sha256": data_digest(batches, validation)}
+    if model is not None:
+        # As the search digests it: its weights in the order in which students have them.
+        graph = analyse(model, config.channel_groups)
+        teacher = StudentBuilder(model, graph, config.channel_importance).build(ActionSet())
+        digests["weights_sha256"] = digest_of(teacher.get_weights())
+    check_teacher(FLAGS.run_dir, digests)
 
 
 def _config() -> SearchConfig:
@@ -250,15 +298,10 @@ def _is_path(teacher: str) -> bool:
     return suffix in (".keras", ".h5", ".hdf5") or os.sep in teacher or os.path.exists(teacher)
 
 
-def _named_teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Model:
-    """The teacher built by name: with the weights given, or trained."""
+def _trained_teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Model:
+    """The teacher built by name, trained now or in an earlier search."""
     from esnac_tf.teacher_training import default_cache_dir, trained_teacher
-    from esnac_tf.teachers.loading import load_weights
 
-    if FLAGS.teacher_weights:
-        model = _untrained_teacher(splits)
-        load_weights(model, FLAGS.teacher_weights)
-        return model
     epochs = FLAGS.teacher_epochs
     return trained_teacher(
         FLAGS.teacher,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from esnac_tf.display import Display, percent
+from esnac_tf.display import Display
 from esnac_tf.distillation import EpochRecord
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
+from esnac_tf.quantities import percent
 
 
 @contextlib.contextmanager

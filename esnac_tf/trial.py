@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from esnac_tf.architecture import ActionSet
@@ -65,3 +66,14 @@ class Trial:
         kept = {name: value for name, value in values.items() if name in known}
         kept["actions"] = ActionSet.from_json(kept["actions"])
         return cls(**kept)
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the highest objective, the first of equally good ones; None if all failed.
+
+    Example:
+        >>> best_trial([]) is None
+        True
+    """
+    complete = [trial for trial in trials if trial.is_complete]
+    return max(complete, key=lambda trial: float(trial.objective or 0.0), default=None)

@@ -10,7 +10,6 @@ import time
 import pytest
 
 import esnac_tf
-from esnac_tf import display
 from esnac_tf.architecture import ActionSet
 from esnac_tf.display import Display
 from esnac_tf.trial import Trial
@@ -86,7 +85,7 @@ class TestTrialFinished:
         text = printed(lambda display: display.trial_finished(make_trial(3), best))
         assert text == (
             "Trial 3: accuracy 91.24 %, 1,234,567 parameters, objective 0.8124 "
-            "(best 0.9000, trial 2), 1 min 15 s\n"
+            "(best 0.9000, trial 2)\n"
         )
 
     def test_a_failed_trial_says_why_in_one_line_without_control_characters(self):
@@ -99,9 +98,24 @@ class TestTrialFinished:
             failure="[red]no\n  channels[/red] \x1b[31m:bomb:\r" + "x" * 300,
         )
         text = printed(lambda display: display.trial_finished(trial, None))
-        assert text == (
-            "Trial 3: failed, [red]no channels[/red] ?[31m:bomb: " + "x" * 300 + ", 1 min 15 s\n"
-        )
+        assert text == "Trial 3: failed, [red]no channels[/red] ?[31m:bomb: " + "x" * 300 + "\n"
+
+
+def test_a_warning_is_a_message_that_says_so():
+    text = printed(lambda display: display.warning("That is\x1b hardly better than chance."))
+    assert text == "Warning: That is? hardly better than chance.\n"
+
+
+class TestStepFinished:
+    def test_the_seconds_that_trials_share_are_told_once(self):
+        def use(display):
+            for number in range(2):
+                display.trial_finished(make_trial(number, step=1), make_trial(0))
+            display.step_finished(1, duration_secs=75.0)
+
+        lines = printed(use).splitlines()
+        assert lines[2:] == ["Step 2: students built and trained in 1 min 15 s"]
+        assert not any("1 min 15 s" in line for line in lines[:2])
 
 
 class TestSummaryTable:
@@ -224,7 +238,9 @@ class TestPhase:
 def test_quiet_prints_nothing():
     def use(shown):
         shown.message("hidden")
+        shown.warning("hidden")
         shown.trial_finished(make_trial(0), None)
+        shown.step_finished(0, 1.0)
         shown.summary_table(SUMMARY)
         TestPhase().run_phases(shown)
 
@@ -254,40 +270,6 @@ def test_the_standard_output_of_a_process_has_no_control_characters_and_no_tenso
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
-
-
-@pytest.mark.parametrize(
-    ("flops", "text"),
-    [
-        (None, "-"),
-        (0, "0"),
-        (999, "999"),
-        (1000, "1.00 k"),
-        (9994, "9.99 k"),
-        (9996, "10.0 k"),
-        (99_960, "100 k"),
-        (999_499, "999 k"),
-        (999_500, "1.00 M"),
-        (37_140_000, "37.1 M"),
-        (2.5e15, "2500 T"),
-    ],
-)
-def test_operations_have_three_digits_and_a_unit(flops, text):
-    assert display.operations(flops) == text
-
-
-@pytest.mark.parametrize(
-    ("secs", "text"),
-    [
-        (0, "0.0 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1 min 00 s"),
-        (3599.7, "1 h 00 min"),
-        (3600 * 26 + 61, "26 h 01 min"),
-    ],
-)
-def test_durations_have_no_sixty_seconds(secs, text):
-    assert display.duration(secs) == text
 
 
 def test_a_terminal_whose_width_is_unknown_is_served(monkeypatch):

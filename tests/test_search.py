@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 import toy
 
-from esnac_tf import search
+from esnac_tf import datasets, search, teachers
+from esnac_tf.architecture import ActionSet
+from esnac_tf.datasets.digests import data_digest, digest_of
 from esnac_tf.errors import UserError
-from esnac_tf.record import RunFolder, read_trials
+from esnac_tf.record import RunFolder
+from esnac_tf.resuming import check_teacher
+from esnac_tf.trial import Trial
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "esnac_tf.search"]
@@ -43,6 +49,11 @@ def run(command, folder, **environment):
         text=True,
         timeout=300,
     )
+
+
+def written(folder):
+    """All that is in a folder, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +127,9 @@ EARLY = {
             "full_loss=crossentropy": "Did you mean 'cross_entropy'?",
             "export=keras,onnx": "Unknown export format 'onnx'.",
             "run_dir=run_is_a_file": "Cannot use run_is_a_file",
+            "run_dir=run_is_a_file --dry_run": "Cannot use run_is_a_file for the run: File exists",
+            "run_dir=run_is_a_file/new": "Cannot use run_is_a_file/new for the run",
+            "run_dir=run_is_a_file/new --dry_run": "Cannot use run_is_a_file/new for the run",
         }.items()
     },
 }  # fmt: skip
@@ -125,7 +139,7 @@ LATE = {
     "--teacher=short.keras --dataset=toy.npz": "short.keras is broken",
     "--teacher=folder.keras --dataset=toy.npz": "is a folder",
     "--teacher=notes.txt --dataset=toy.npz": "received the suffix '.txt'",
-    "--teacher=lambda.keras --dataset=toy.npz": "without Lambda",
+    "--teacher=lambda.keras --dataset=toy.npz": "has a Lambda layer",
     "--teacher=outputs.keras --dataset=toy.npz": "outputs of shape (None, 3), (None, 3)",
     "--teacher=toy.keras --dataset=four.npz": "has 3 classes, the data set four.npz has 4",
     "--teacher=toy.keras --dataset=narrow.npz": "(8,), the training data has (7,)",
@@ -135,14 +149,13 @@ LATE = {
     "--teacher=toy.keras --dataset=notes.txt": "a kind that is not read",
     "--teacher=toy.keras --dataset=toy.npz --train_examples=1000": "1000",
     "--teacher=resnet18 --dataset=toy.npz": "takes pictures of shape",
-    "--teacher=toy.keras --dataset=toy.npz --run_dir=run_is_a_file/new": "Cannot use",
     **{
         f"--teacher=resnet18(width=1) --dataset=pictures.npz --teacher_epochs=1000 --{flag}": text
         for flag, text in {
-            "run_dir=run_is_a_file/new": "Cannot use run_is_a_file/new for the run",
             "cache_dir=run_is_a_file": "Cannot keep the teacher in run_is_a_file",
             "cache_dir=~/is_a_file": "home/is_a_file",
             "teacher_weights=~/missing.weights.h5": "home/missing.weights.h5",
+            "teacher_weights=~/missing.weights.h5 --dry_run": "home/missing.weights.h5",
         }.items()
     },
 }  # fmt: skip
@@ -277,20 +290,52 @@ def test_a_finished_run_shows_its_table_again(whole):
     first, *_, finished = whole
     assert finished.returncode == 0, finished.stderr[-4000:]
     lines = finished.stdout.splitlines()
-    assert lines[0] == "The search in out/run is finished."
     first_lines = first.stdout.splitlines()
+    assert lines[:2] == [first_lines[0], "The search in out/run is finished."]
     start = next(i for i, line in enumerate(first_lines) if line.startswith("Model "))
-    assert lines[1:] == first_lines[start:-1]
+    assert lines[2:] == first_lines[start:-1]
 
 
 def test_another_configuration_is_refused_before_anything_is_loaded(whole, folder):
     command = [*COMMAND, "--teacher=toy.keras", "--dataset=toy.npz", "--run_dir=out/run"]
+    before = written(folder / "out")
     result = run([*command, *SHORT, "--seed=5"], folder)
     assert result.returncode == 2
     assert "seed is 0 there and 5 now" in result.stderr
     assert len(result.stderr.splitlines()) == 2
     assert result.stdout == ""
-    assert len(read_trials(folder / "out/run")) == 4
+    dry = run([*command, *SHORT, "--seed=5", "--dry_run"], folder)
+    assert (dry.returncode, dry.stderr, dry.stdout) == (2, result.stderr, "")
+    assert written(folder / "out") == before
+
+
+def test_another_teacher_or_other_data_is_refused_by_a_finished_run_and_a_dry_one(
+    whole, folder, tmp_path
+):
+    """The files have the names of the run's, and other contents."""
+    (x_train, y_train), (x_test, y_test) = toy.examples(seed=7), toy.TEST
+    data = {"x_train": x_train, "x_test": x_test, "y_train": y_train, "y_test": y_test}
+    run_dir = folder / "out" / "run"
+    before = written(run_dir)
+    command = f"--teacher=toy.keras --dataset=toy.npz --run_dir={run_dir} {' '.join(SHORT)}"
+    for changed, what in (("toy.keras", "teacher"), ("toy.npz", "data")):
+        work = tmp_path / changed
+        work.mkdir()
+        for name in {"toy.keras", "toy.npz"} - {changed}:
+            (work / name).symlink_to(folder / name)
+        if what == "teacher":
+            toy.untrained().save(work / "toy.keras")
+        else:
+            np.savez(work / "toy.npz", **data)
+        commands = [command, f"{command} --dry_run"]
+        result = run([sys.executable, "-c", DRIVER, json.dumps(commands)], work)
+        told = (
+            f"Error: {run_dir} holds a search with another {what}.\n"
+            f"Choose another --run_dir for a new run, or give the same {what} to resume.\n"
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        assert json.loads(result.stdout.splitlines()[-1]) == [[2, told, True]] * 2
+    assert written(run_dir) == before
 
 
 def test_flags_that_matter_to_no_trial_may_change(whole, folder):
@@ -300,7 +345,97 @@ def test_flags_that_matter_to_no_trial_may_change(whole, folder):
     result = run([*command, "--run_dir=~/run", "--teacher_epochs=3"], folder)
     (folder / "home" / "run").unlink()
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f"The search in {folder / 'home' / 'run'} is finished.")
+    assert f"\nThe search in {folder / 'home' / 'run'} is finished.\n" in result.stdout
+
+
+class Recorder:
+    """Stands for the search and for the training of a teacher, which take long."""
+
+    def __init__(self):
+        self.calls = []
+
+    def search_students(self, model, batches, validation, *, run_dir, config, run_config, **_):
+        self.calls.append("search")
+        summary = {"settings": config.free(), "students": []}
+        with RunFolder(run_dir) as folder:
+            folder.check_or_write_config({**config.fixed(), **run_config}, config.free())
+            digests = {
+                "weights_sha256": digest_of(model.get_weights()),
+                "data_sha256": data_digest(batches, validation),
+            }
+            check_teacher(run_dir, digests)
+            folder.write_teacher(digests)
+            folder.append(Trial(0, "complete", ActionSet(), 1, 1, 0.5, 0.5, 1.0))
+            folder.write_summary(summary)
+        return types.SimpleNamespace(summary=summary)
+
+    def trained_teacher(self, name, splits, *_, **__):
+        self.calls.append("teacher")
+        return search._untrained_teacher(splits)
+
+
+@pytest.fixture
+def recorder(folder, tmp_path, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr("esnac_tf.compression.search_students", recorder.search_students)
+    monkeypatch.setattr("esnac_tf.teacher_training.trained_teacher", recorder.trained_teacher)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / "pictures.npz", "data.npz")
+    yield recorder
+    search.FLAGS.unparse_flags()
+
+
+NAMED = ["search", "--teacher=resnet18(width=1)", "--dataset=data.npz", "--run_dir=run"]
+
+
+class TestFinishedRunOfANamedTeacher:
+    def test_it_is_shown_without_training_the_teacher_again(self, recorder, capsys):
+        assert search.main(NAMED) == 0
+        assert recorder.calls == ["teacher", "search"]
+        assert "finished" not in capsys.readouterr().out
+        assert search.main(NAMED) == 0
+        assert recorder.calls == ["teacher", "search"]
+        assert "\nThe search in run is finished.\n" in capsys.readouterr().out
+
+    def test_more_steps_are_no_finished_run(self, recorder):
+        search.main(NAMED)
+        assert search.main([*NAMED, "--num_steps=99", "--teacher_epochs=400"]) == 2
+        # Each call builds other weights here.
+        assert recorder.calls == ["teacher", "search", "teacher", "search"]
+
+    def test_other_data_is_refused_before_the_teacher_is_trained(self, recorder, capsys):
+        search.main(NAMED)
+        with np.load("data.npz") as archive:
+            data = dict(archive)
+        np.savez("data.npz", **{**data, "x_train": data["x_train"][::-1]})
+        for more in ([], ["--dry_run"], ["--num_steps=99"]):
+            assert search.main([*NAMED, *more]) == 2
+            assert "Error: run holds a search with another data." in capsys.readouterr().err
+        assert recorder.calls == ["teacher", "search"]
+
+    def test_other_weights_are_refused(self, recorder, folder, capsys):
+        splits = datasets.load("data.npz")
+        command = [*NAMED, "--teacher_weights=w.weights.h5"]
+        for seed in (0, 1):
+            keras.utils.set_random_seed(seed)
+            shape = splits.x_train.shape[1:]
+            model = teachers.build("resnet18(width=1)", shape, 3, splits.normalization)
+            model.save_weights("w.weights.h5")
+            if seed == 0:
+                assert [search.main(command), search.main(command)] == [0, 0]
+                assert "The search in run is finished." in capsys.readouterr().out
+                assert recorder.calls == ["search"]
+        assert [search.main(command), search.main([*command, "--dry_run"])] == [2, 2]
+        told = capsys.readouterr().err.splitlines()
+        assert told[::2] == ["Error: run holds a search with another teacher."] * 2
+        assert recorder.calls == ["search"]
+
+    def test_a_teacher_of_settings_without_trials_hinders_nobody(self, recorder):
+        with RunFolder("run") as run_folder:
+            run_folder.check_or_write_config({"teacher": "vgg16"})
+            run_folder.write_teacher({"weights_sha256": "other", "data_sha256": "other"})
+        assert search.main(NAMED) == 0
+        assert recorder.calls == ["teacher", "search"]
 
 
 @pytest.mark.parametrize("before", [[], ["out2"], ["out2", "out2/run"]])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from esnac_tf.datasets.formats import cifar_binary, keras_download
+from esnac_tf.datasets.formats import cifar_binary
 from esnac_tf.datasets.splits import Source
 
 ARCHIVE = cifar_binary.Archive(
@@ -53,14 +53,4 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> Source:
         esnac_tf.errors.UserError: --data_dir=/no/such/folder is not a folder.
         Give a folder with the unpacked binary archive, cifar-100-binary, in it.
     """
-    class_names = None
-    if data_dir is None:
-        arrays = keras_download.download("cifar100", ARCHIVE.description)
-    else:
-        arrays, class_names = cifar_binary.read(data_dir, ARCHIVE)
-    return Source(
-        *arrays,
-        class_names=class_names or CLASS_NAMES,
-        augmentation="crop_flip",
-        normalization=cifar_binary.NORMALIZATION,
-    )
+    return cifar_binary.read_source("cifar100", data_dir, ARCHIVE, CLASS_NAMES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from esnac_tf.datasets.formats import idx, keras_download
+from esnac_tf.datasets.formats import idx
 from esnac_tf.datasets.splits import Source
 
 CLASS_NAMES = (
@@ -37,8 +37,4 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> Source:
         esnac_tf.errors.UserError: --data_dir=/no/such/folder is not a folder.
         Give a folder with the IDX files (train-images-idx3-ubyte and so on, also as .gz) in it.
     """
-    if data_dir is None:
-        arrays = keras_download.download("fashion_mnist", idx.DESCRIPTION)
-    else:
-        arrays = idx.read(data_dir)
-    return Source(*arrays, class_names=CLASS_NAMES)
+    return idx.read_source("fashion_mnist", data_dir, CLASS_NAMES)

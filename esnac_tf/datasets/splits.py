@@ -103,8 +103,8 @@ class Splits:
         >>> x, y = np.zeros([6, 8, 8, 1], np.uint8), np.array([0, 1, 0, 1, 0, 1])
         >>> splits = Splits("toy", x[:3], y[:3], x[3:4], y[3:4], x[4:], y[4:], 2, ("cat", "dog"),
         ...                 augmentation=None, normalization=Normalization((0.0,), (1.0,)))
-        >>> splits.full_training()[0].shape
-        (4, 8, 8, 1)
+        >>> len(splits.x_train), len(splits.x_validation), len(splits.x_test)
+        (3, 1, 2)
     """
 
     name: str
@@ -144,17 +144,6 @@ class Splits:
                 f"received {len(self.class_names)} names."
             )
         check_augmentation(self.augmentation)
-
-    def full_training(self) -> tuple[Array, Array]:
-        """Joins the training and the validation set, for the final training.
-
-        Returns:
-            The pictures [N, H, W, C] and their labels int32 [N], training pictures first. The
-            pictures are a copy.
-        """
-        x = np.concatenate([self.x_train, self.x_validation])
-        y = np.concatenate([self.y_train, self.y_validation])
-        return x, y
 
 
 def check_augmentation(augmentation: str | None) -> None:

@@ -6,33 +6,44 @@ import json
 import os
 import pathlib
 import re
+import warnings
 import zipfile
 import zlib
 from typing import Any
 
+import h5py
 import keras
 
 from esnac_tf.errors import UserError
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HDF5_SUFFIXES = (".h5", ".hdf5")
 
 # What an honest file is far from: the configuration of a large network is a few MB, and weights
 # are hardly compressed.
 _MAX_CONFIG_BYTES = 64 * 2**20
 _MAX_EXPANSION = 100
 
-# Layers that run code or a graph from the file.
-_REFUSED_CLASSES = ("Lambda", "TFSMLayer")
+# What runs code or a graph from the file, by its class name in the configuration.
+_REFUSED_CLASSES = {
+    "Lambda": "a Lambda layer",
+    "TFSMLayer": "a TFSMLayer layer",
+    "TorchModuleWrapper": "a TorchModuleWrapper layer",
+    "__lambda__": "a Python lambda",
+}
+
+# What h5py raises on damaged files.
+_HDF5_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError)
 
 
 def load(path: str | os.PathLike[str]) -> keras.Model:
     """Loads a Keras model from a file.
 
-    Keras's safe mode is on. Of a `.keras` file these are refused before Keras reads it: members
-    that lie outside the archive by their names, a configuration of more than 64 MiB, contents of
-    more than 100 times the file's size, and Lambda and TFSMLayer layers, which run what the file
-    brings. That is a mitigation, not a wall: safe mode had holes before. Load a file from someone
-    you don't trust where it can do no harm.
+    Keras's safe mode is on. These are refused before Keras builds anything: a configuration of
+    more than 64 MiB, and Lambda, TFSMLayer and TorchModuleWrapper layers, which run what the file
+    brings; of a `.keras` file also members that lie outside the archive by their names, and
+    contents of more than 100 times the file's size. Keras itself refuses links to other files in
+    an `.h5` file. That is a mitigation, not a wall: safe mode had holes before. Load a file from
+    someone you don't trust where it can do no harm.
 
     Args:
         path: A `.keras` or `.h5` file that holds a whole model.
@@ -42,9 +53,24 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
 
     Raises:
         UserError: There is no such file, it is no model that can be loaded, or it is refused.
+
+    Example:
+        >>> load("missing.keras")
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: There is no file missing.keras.
+        Give the path of a .keras or .h5 file.
     """
     path = pathlib.Path(path)
     _check_file(path)
+    text = _config_text(path)
+    if text is None:
+        raise UserError(
+            f"{path} holds weights without a model.\n"
+            "Give the file that model.save('model.keras') writes, or the teacher's name and these "
+            f"weights: --teacher=NAME --teacher_weights={path}."
+        )
+    _check_config(path, text)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a layer's from_config raises.
@@ -61,16 +87,19 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: The teacher.
-        path: A `.weights.h5` file, or a `.keras` file of the same architecture.
+        path: A `.weights.h5` file, or a `.keras` or `.h5` file of the same architecture.
 
     Raises:
         UserError: There is no such file, or its weights do not fit.
     """
     path = pathlib.Path(path)
-    if path.name.endswith(".weights.h5"):
-        _require_file(path)
+    _check_file(path)
+    if _config_text(path) is None:
         try:
-            model.load_weights(path)
+            # A warning for each container of layers beside the error, when the file is another's.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.load_weights(path)
         except Exception as error:
             raise _unfit(model, path, _first_sentence(error)) from error
         return
@@ -89,42 +118,83 @@ def _check_file(path: pathlib.Path) -> None:
             f"{path} is a folder, expected a .keras or .h5 file.\n"
             "A SavedModel holds no Keras layers; give the file that model.save wrote."
         )
-    _require_file(path)
-    if path.suffix == ".keras":
-        if not zipfile.is_zipfile(path):
-            raise _broken(path, "it is no zip archive")
-        _check_archive(path)
-    elif path.suffix in (".h5", ".hdf5"):
-        with path.open("rb") as file:
-            if file.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
-                raise _broken(path, "it is no HDF5 file")
-    else:
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.\nGive the path of a .keras or .h5 file.")
+    if path.suffix not in (".keras", *_HDF5_SUFFIXES):
         raise UserError(
             f"{path} is not a model file, received the suffix {path.suffix!r}.\n"
             "Give a .keras or .h5 file."
         )
+    if path.stat().st_size == 0:
+        raise _broken(path, "it is empty")
 
 
-def _check_archive(path: pathlib.Path) -> None:
-    """Looks at the members of a `.keras` file and at the classes it names."""
+def _config_text(path: pathlib.Path) -> str | bytes | None:
+    """The configuration of the model in a file, as JSON; None if the file holds only weights."""
+    return _hdf5_config(path) if path.suffix in _HDF5_SUFFIXES else _archive_config(path)
+
+
+def _hdf5_config(path: pathlib.Path) -> str | bytes | None:
+    """The configuration in an `.h5` file, as JSON; None if the file holds only weights."""
+    if not h5py.is_hdf5(path):
+        raise _broken(path, "it is no HDF5 file")
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config")
+            # Where Keras 2, Keras 3 and the first releases of Keras 3 put weights.
+            has_weights = "layer_names" in file.attrs or any(
+                name in file for name in ("layers", "_layer_checkpoint_dependencies")
+            )
+    except _HDF5_ERRORS as error:
+        raise _broken(path, "it is truncated or damaged") from error
+    if text is None and has_weights:
+        return None
+    if not isinstance(text, (str, bytes)):
+        raise _broken(path, "it holds no model")
+    if len(text) > _MAX_CONFIG_BYTES:
+        raise _refused(path, f"its configuration has more than {_MAX_CONFIG_BYTES >> 20} MiB")
+    return text
+
+
+def _archive_config(path: pathlib.Path) -> bytes:
+    """The configuration in a `.keras` file, as JSON, after a look at the file's members."""
+    if not zipfile.is_zipfile(path):
+        raise _broken(path, "it is no zip archive")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
             missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-            reason = _implausible(members, path.stat().st_size)
-            content = b"{}" if missing or reason else archive.read("config.json")
-        config = json.loads(content)
+            if missing:
+                raise _broken(path, f"it lacks {' and '.join(sorted(missing))}")
+            reason = _implausible(archive.infolist(), path.stat().st_size)
+            if reason:
+                raise _refused(path, reason)
+            return archive.read("config.json")
+    except UserError:
+        raise
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise _broken(path, _first_sentence(error)) from error
-    if missing:
-        raise _broken(path, f"it lacks {' and '.join(sorted(missing))}")
-    if reason:
-        raise UserError(f"{path} is refused: {reason}.\nGive a file that model.save wrote.")
+
+
+def _check_config(path: pathlib.Path, text: str | bytes) -> None:
+    """Refuses code in a model's configuration, and a model that has no graph."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, f"its configuration is no JSON, {_first_sentence(error)}") from error
     refused = sorted(_class_names(config).intersection(_REFUSED_CLASSES))
     if refused:
         raise UserError(
-            f"{path} has a {refused[0]} layer, which runs what the file brings, and is refused.\n"
-            "Give a model without Lambda and TFSMLayer layers, with keras.ops in their place."
+            f"{path} has {_REFUSED_CLASSES[refused[0]]}, which runs what the file brings, and is "
+            "refused.\nGive a model without Lambda layers and their like; keras.ops can do what "
+            "they did."
+        )
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise _broken(path, "its configuration is not a model's")
+    if isinstance(config.get("config"), dict) and "layers" not in config["config"]:
+        raise UserError(
+            f"{path} holds a subclassed model (class {config['class_name']!r}), which has no graph "
+            "to search.\nMake it functional and save that: inputs = keras.Input(shape); "
+            "keras.Model(inputs, model.call(inputs)).save('model.keras')."
         )
 
 
@@ -156,9 +226,8 @@ def _class_names(config: Any) -> set[str]:
     return names
 
 
-def _require_file(path: pathlib.Path) -> None:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}.\nGive the path of a .keras or .h5 file.")
+def _refused(path: pathlib.Path, reason: str) -> UserError:
+    return UserError(f"{path} is refused: {reason}.\nGive a file that model.save wrote.")
 
 
 def _broken(path: pathlib.Path, reason: str) -> UserError:
@@ -176,6 +245,8 @@ def _unfit(model: keras.Model, path: pathlib.Path, reason: str) -> UserError:
 
 def _first_sentence(error: Exception) -> str:
     """What went wrong, without Keras's advice to Python programmers."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0].split(". ")[0].rstrip(".")[:300] if lines else ""
+    # Keras prints whole configurations before the reason, and Python objects behind it.
+    text = str(error).rpartition("Exception encountered: ")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reason = re.split(r"\. |: [{[<]", lines[0])[0].rstrip(".")[:200] if lines else ""
     return reason or type(error).__name__

@@ -71,6 +71,17 @@ def fake_files():
 
 
 @pytest.fixture
+def not_tested_on():
+    """Joins what a data set trains on and holds out: (x, y) in the order of the source."""
+
+    def join(splits):
+        x = np.concatenate([splits.x_train, splits.x_validation])
+        return x, np.concatenate([splits.y_train, splits.y_validation])
+
+    return join
+
+
+@pytest.fixture
 def user_error():
     """Calls a function that must raise a UserError of one or two lines, and returns its text."""
     from esnac_tf.errors import UserError

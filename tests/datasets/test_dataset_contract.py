@@ -59,8 +59,6 @@ def test_parts_fit_each_other(name):
     for numbers in splits.normalization:
         assert len(numbers) == shape[-1]
     assert all(deviation > 0 for deviation in splits.normalization.standard_deviation)
-    x, y = splits.full_training()
-    assert len(x) == len(y) == 70 + len(splits.x_validation)
 
 
 def test_validation_is_the_end_and_the_seed_changes_nothing(name):

@@ -67,13 +67,6 @@ def test_normalization_is_of_what_is_trained_on():
     assert hold_out("toy", given_one).normalization == splits.normalization
 
 
-def test_full_training_joins_train_and_validation():
-    splits = hold_out("toy", source(10), None, 3)
-    x, y = splits.full_training()
-    np.testing.assert_array_equal(x, source(10).x_train)
-    np.testing.assert_array_equal(y, source(10).y_train)
-
-
 @given(
     hnp.arrays(
         np.uint8, hnp.array_shapes(min_dims=2, max_dims=4, max_side=5), elements=st.integers(0, 255)

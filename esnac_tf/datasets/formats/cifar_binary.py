@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from esnac_tf.datasets.splits import Array, Normalization
+from esnac_tf.datasets.formats import keras_download
+from esnac_tf.datasets.splits import Array, Normalization, Source
 from esnac_tf.errors import UserError
 
 SIZE = 32
@@ -68,6 +69,48 @@ class Archive:
     def description(self) -> str:
         """What a folder given as --data_dir must be or contain, for messages."""
         return f"the unpacked binary archive, {self.folder}, in it"
+
+
+def read_source(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    archive: Archive,
+    class_names: tuple[str, ...],
+) -> Source:
+    """Reads one of the CIFAR data sets, from its unpacked archive or through Keras.
+
+    Args:
+        name: A module of `keras.datasets`, such as "cifar10".
+        data_dir: The unpacked folder itself, or the folder that contains it. None downloads the
+            data through Keras.
+        archive: How the archive is laid out.
+        class_names: A name for every class, where the archive has no file with the names.
+
+    Returns:
+        Pictures uint8 [N, 32, 32, 3], 0 to 255, with "crop_flip" as augmentation.
+
+    Raises:
+        UserError: If the files are missing or broken, or the download fails.
+
+    Example:
+        >>> toy = Archive("toy", ("train.bin",), ("test.bin",), (2,), "names.txt")
+        >>> read_source("cifar10", "/no/such/folder", toy, ("cat", "dog"))
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: --data_dir=/no/such/folder is not a folder.
+        Give a folder with the unpacked binary archive, toy, in it.
+    """
+    names_in_archive = None
+    if data_dir is None:
+        arrays = keras_download.download(name, archive.description)
+    else:
+        arrays, names_in_archive = read(data_dir, archive)
+    return Source(
+        *arrays,
+        class_names=names_in_archive or class_names,
+        augmentation="crop_flip",
+        normalization=NORMALIZATION,
+    )
 
 
 def read(

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from esnac_tf.datasets.splits import Array
+from esnac_tf.datasets.formats import keras_download
+from esnac_tf.datasets.splits import Array, Source
 from esnac_tf.errors import UserError
 
 SIZE = 28
@@ -26,6 +27,34 @@ NUM_CLASSES = 10
 DESCRIPTION = "the IDX files (train-images-idx3-ubyte and so on, also as .gz) in it"
 
 _UNSIGNED_BYTE = 8
+
+
+def read_source(
+    name: str, data_dir: str | os.PathLike[str] | None, class_names: tuple[str, ...]
+) -> Source:
+    """Reads a data set with the layout of MNIST, from its files or through Keras.
+
+    Args:
+        name: A module of `keras.datasets`, such as "mnist".
+        data_dir: The folder with the four IDX files. None downloads the data through Keras.
+        class_names: A name for every class, in the order of the labels.
+
+    Returns:
+        Pictures uint8 [N, 28, 28, 1], 0 to 255.
+
+    Raises:
+        UserError: If the files are missing or broken, or the download fails.
+
+    Example:
+        >>> read_source("mnist", "/no/such/folder", ("zero", "one"))
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: --data_dir=/no/such/folder is not a folder.
+        Give a folder with the IDX files (train-images-idx3-ubyte and so on, also as .gz) in it.
+    """
+    if data_dir is None:
+        return Source(*keras_download.download(name, DESCRIPTION), class_names)
+    return Source(*read(data_dir), class_names)
 
 
 def read(data_dir: str | os.PathLike[str]) -> tuple[Array, Array, Array, Array]:
