@@ -75,10 +75,15 @@ def measure_teacher(
 
 
 def is_chance(accuracy: float, num_classes: int) -> bool:
-    """Whether an accuracy is hardly better than that of guessing.
+    """Whether an accuracy is hardly better than that of guessing, 1 / C.
+
+    Hardly better: by less than a half of it, and by less than a tenth of what is missing to 1.
 
     Example:
         >>> is_chance(0.12, num_classes=10), is_chance(0.3, num_classes=10)
         (True, False)
+        >>> is_chance(0.53, num_classes=2), is_chance(0.6, num_classes=2)
+        (True, False)
     """
-    return accuracy < 1.5 / num_classes
+    chance = 1 / num_classes
+    return accuracy < chance + min(0.5 * chance, 0.1 * (1 - chance))

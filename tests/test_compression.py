@@ -423,6 +423,7 @@ class TestFailures:
         assert text.startswith("The last 10 students all failed: loss became ")
         assert len(read_trials(tmp_path)) == 10
 
+    @pytest.mark.filterwarnings("ignore:.*better than chance")
     def test_one_failure_among_complete_trials_does_not(self, tmp_path, monkeypatch):
         evaluate = Evaluator.evaluate
 

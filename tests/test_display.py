@@ -238,7 +238,8 @@ class TestPhase:
 def test_quiet_prints_nothing():
     def use(shown):
         shown.message("hidden")
-        shown.warning("hidden")
+        with pytest.warns(UserWarning, match="told in another way"):
+            shown.warning("told in another way")
         shown.trial_finished(make_trial(0), None)
         shown.step_finished(0, 1.0)
         shown.summary_table(SUMMARY)

@@ -92,6 +92,7 @@ class TestRecipes:
         _, teacher, dataset = recipe.stem.split("_")
         assert (values["teacher"].value, values["dataset"].value) == (teacher, dataset)
         assert config_of(values) == SearchConfig(
+            max_shrinkage=0.9 if teacher == "shufflenet" else 1.0,
             num_steps=20,
             num_kernels=8,
             num_candidates=1000,
