@@ -11,20 +11,24 @@ Example:
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compress", "search_students"]
+__all__ = ["__version__", "compress", "search_students", "surgery"]
 
 if TYPE_CHECKING:
+    from esnac_tf import surgery
     from esnac_tf.compression import compress, search_students
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the public functions on first use (PEP 562)."""
+    """Loads the public functions and `surgery` on first use (PEP 562)."""
     if name in ("compress", "search_students"):
         from esnac_tf import compression
 
         return getattr(compression, name)
+    if name == "surgery":
+        return importlib.import_module("esnac_tf.surgery")
     raise AttributeError(f"module 'esnac_tf' has no attribute {name!r}")

@@ -77,7 +77,7 @@ class LayerCall:
         """The same call on other tensors."""
         return dataclasses.replace(
             self,
-            args=tuple(map_references(function, list(self.args))),
+            args=map_references(function, self.args),
             kwargs=map_references(function, dict(self.kwargs)),
         )
 
@@ -93,6 +93,8 @@ class Architecture:
         inputs: Nested structure of references, as the model takes its inputs.
         outputs: Nested structure of references, as the model gives its outputs.
         shapes: The shape of every tensor that is used, batch axis first.
+        output_names: How the model names its outputs, flat, in Keras's order.
+        dtypes: The dtype of every tensor that is used, by its name in Keras.
     """
 
     name: str
@@ -101,6 +103,8 @@ class Architecture:
     inputs: Any
     outputs: Any
     shapes: Mapping[TensorReference, Shape]
+    output_names: tuple[str, ...] = ()
+    dtypes: Mapping[TensorReference, str] = dataclasses.field(default_factory=dict)
 
     def layer_of(self, call: LayerCall) -> LayerConfig:
         """The layer that a call calls."""
@@ -211,5 +215,5 @@ def map_references(function: Callable[[TensorReference], Any], structure: Any) -
     if isinstance(structure, Mapping):
         return {key: map_references(function, value) for key, value in structure.items()}
     if isinstance(structure, (list, tuple)):
-        return [map_references(function, value) for value in structure]
+        return type(structure)(map_references(function, value) for value in structure)
     return structure

@@ -49,6 +49,31 @@ _string(
     "Weights of a teacher given by name: a .weights.h5 or .keras file. Without them it is trained "
     "first, once.",
 )
+flags.DEFINE_list(
+    "custom_objects",
+    [],
+    "Python modules with commas between, imported before the teacher is loaded: they register its "
+    "own layers, losses and functions (keras.saving.register_keras_serializable).",
+    flag_values=FLAGS,
+)
+_boolean(
+    "trust_teacher",
+    False,
+    "Load layers that run what the file brings, such as Lambda: for files of your own only.",
+)
+_boolean(
+    "in_place",
+    False,
+    "Put the best student that is smaller and loses at most --max_drop into the place of "
+    "--teacher=NAME.keras; the teacher is kept beside it as NAME.teacher.keras. If there is no "
+    "such student the file stays as it is, and the exit code is 3.",
+)
+_number(
+    "max_drop",
+    1.0,
+    "With --in_place, what a student may lose on the held-out data: points of accuracy in percent "
+    "(1: from 95 % to 94 %); of another metric percent of the teacher's quality.",
+)
 _integer("teacher_epochs", 400, "Epochs of the training of a teacher given by name.", 1)
 _number("teacher_learning_rate", 0.1, "Learning rate of that training (SGD).")
 _string(
@@ -122,20 +147,54 @@ _string(
 _string(
     "channel_groups",
     _DEFAULTS.channel_groups,
-    "Which channels share a width: all of equal width, as in the paper (width), or those that "
-    "depend on one another (dependency).",
+    "Which channels share a width: all of equal width but for those inside a residual block, "
+    "which shrink as it does, as in the paper (width), or those that depend on one another "
+    "(dependency).",
 )
 _number(
     "max_shrinkage",
     _DEFAULTS.max_shrinkage,
-    "The largest part of a width that may go, above 0 and at most 1; the paper's is 0.9 for "
-    "ShuffleNet.",
+    "The largest ratio by which the width of a width group shrinks, above 0 and at most 1; "
+    "rounding down can take a little more, also from what follows the group. The paper's is 0.9 "
+    "for ShuffleNet.",
+)
+_integer(
+    "round_channels_to",
+    _DEFAULTS.round_channels_to,
+    "Each layer that makes as many channels as this keeps a multiple of it, or all that it has: 8 "
+    "for devices that are fast with such widths. 1: any number. Widths that would leave any other "
+    "number are not tried; what has no round width keeps its own.",
+    1,
+)
+_string(
+    "protect",
+    _DEFAULTS.protect,
+    "Regular expression: layers whose names it finds anywhere (re.search) stay as they are. They "
+    "are not removed, no skip connection begins or ends at them, and all channels that they take "
+    "and make stay, so those of layers that share these channels stay, too. Empty: none.",
 )
 _string(
     "channel_importance",
     _DEFAULTS.channel_importance,
     "Which channels are kept: those of large weights (l2, l1), or the first, as in the paper "
     "(first).",
+)
+_string(
+    "metric",
+    _DEFAULTS.metric,
+    "What students are judged by on held-out data: accuracy, loss, or the name of a Keras metric. "
+    "auto: the accuracy of a classifier, the loss of any other model.",
+)
+_string(
+    "metric_direction",
+    _DEFAULTS.metric_direction,
+    "Whether more of the metric is better (max), less (min), or as its name tells (auto).",
+)
+_string(
+    "loss",
+    _DEFAULTS.loss,
+    "Keras loss with the labels, for a model that is no classifier; auto: the one that it is "
+    "compiled with. A classifier's is the cross entropy.",
 )
 _string(
     "distillation_loss",

@@ -18,30 +18,27 @@ import keras
 from esnac_tf import exporters, objectives, strategies
 from esnac_tf.architecture import ActionSet
 from esnac_tf.best_students import BestStudents
+from esnac_tf.compilation import compile_like
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation import (
     TrainingOutcome,
-    evaluate_accuracy,
+    evaluate,
     get_strategy,
-    losses,
     train,
 )
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
+from esnac_tf.footprint import footprints
 from esnac_tf.full_training import FullyTrained, train_once
-from esnac_tf.graph.checks import (
-    check_classifier,
-    check_examples,
-    check_searchable,
-    gives_probabilities,
-)
+from esnac_tf.graph.checks import check_examples, check_searchable
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.objectives import Measurement
+from esnac_tf.purpose import Purpose, check_labels, find_purpose, with_outputs
 from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult, Student
 from esnac_tf.scalars import ScalarWriter
@@ -100,6 +97,9 @@ def search_students(
     config: SearchConfig | None = None,
     run_config: Mapping[str, Any] | None = None,
     display: Display | None = None,
+    metric: Any = None,
+    loss: Any = None,
+    distillation_loss: Any = None,
     **settings: Any,
 ) -> SearchResult:
     """Searches for small students of a trained classifier, and trains the best fully.
@@ -116,6 +116,16 @@ def search_students(
         run_config: More settings for the run folder to remember and hold against those of a
             resumed run, such as where model and data came from.
         display: Where progress is shown; None shows nothing.
+        metric: What students are judged by: "accuracy", "loss", the name of a Keras metric, a
+            `keras.metrics.Metric`, or a dict with one of these by the name of an output. None:
+            the accuracy of a classifier, the loss of any other model. `metric_direction` says
+            whether more or less is better where its name does not tell.
+        loss: The loss with the labels: the name of a Keras loss, a `keras.losses.Loss`, or a
+            list or dict of these by output. None: the cross entropy of a classifier, or what
+            the model is compiled with.
+        distillation_loss: The loss of the search: one of `esnac_tf.distillation.losses` for a
+            classifier; for any other model a Keras loss between the teacher's outputs and the
+            student's, None: the mean squared error.
         **settings: Fields of `esnac_tf.config.SearchConfig` by name, such as `num_steps`.
 
     Returns:
@@ -125,15 +135,20 @@ def search_students(
         UserError: The model or the data can't be used, a setting is out of range, the run
             folder holds another run, or no student could be trained.
     """
-    config = _config(config, settings)
+    asked = {"metric": metric, "loss": loss, "distillation_loss": distillation_loss}
+    names = {name: value for name, value in asked.items() if isinstance(value, str)}
+    config = _config(config, {**settings, **names})
+    objects = {name: value for name, value in asked.items() if name not in names}
+    purpose = find_purpose(model, config, **objects)
     display = display or Display(quiet=True)
     with (
         interruptible(),
         tempfile.TemporaryDirectory() as scratch,
         RunFolder(run_dir or scratch) as run,
     ):
-        run.check_or_write_config({**config.fixed(), **(run_config or {})}, config.free())
-        search = _Search(model, train, validation, test, config, run, display)
+        fixed = {**config.fixed(), **purpose.settings, **(run_config or {})}
+        run.check_or_write_config(fixed, config.free())
+        search = _Search(model, train, validation, test, config, purpose, run, display)
         best = search.run_steps()
         students = search.train_fully(best)
         result = search.finish(search.test(students), export=bool(run_dir))
@@ -150,21 +165,21 @@ class _Search:
         validation_data: Any,
         test_data: Any,
         config: SearchConfig,
+        purpose: Purpose,
         run: RunFolder,
         display: Display,
     ) -> None:
         self._start_secs = time.perf_counter()
         self._config, self._run, self._display = config, run, display
-        num_classes = self._num_classes = check_classifier(model)
-        self._name = model.name
-        self._graph = analyse(model, config.channel_groups)
+        self._name, self._given = model.name, model
+        self._graph = analyse(model, config.channel_groups, config.protect)
         check_searchable(self._graph)
-        size = config.batch_size
-        self._batches = given_training_batches(train_data, size, config.seed, num_classes)
-        self._validation = given_evaluation_batches(validation_data, size, num_classes)
+        size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
+        self._batches = given_training_batches(train_data, size, config.seed, *labels)
+        self._validation = given_evaluation_batches(validation_data, size, *labels)
         self._test = None
         if test_data is not None:
-            self._test = given_evaluation_batches(test_data, size, num_classes)
+            self._test = given_evaluation_batches(test_data, size, *labels)
         first_epoch = self._batches.epoch(0)
         check_examples(model, first_epoch, "training")
         check_examples(model, self._validation, "validation")
@@ -174,11 +189,13 @@ class _Search:
         self._builder = StudentBuilder(model, self._graph, config.channel_importance)
         with self._distribution.scope():
             self._teacher = self._builder.build(ActionSet())
-        self._from_logits = not gives_probabilities(model, next(iter(first_epoch))[0])
+        x, y = next(iter(first_epoch))
+        self._purpose = with_outputs(purpose, model, x)
+        check_labels(self._purpose, model, x, y)
         self._objective = objectives.get(config.objective)
         self._measured = measure_teacher(
             self._teacher,
-            num_classes,
+            self._purpose,
             self._batches,
             self._validation,
             self._distribution,
@@ -193,7 +210,7 @@ class _Search:
         strategy = strategies.create(
             config.strategy,
             StrategyContext(
-                SearchSpace(self._graph, config.max_shrinkage),
+                SearchSpace(self._graph, config.max_shrinkage, config.round_channels_to),
                 config.seed,
                 config.acquisition,
                 config.num_candidates,
@@ -236,11 +253,13 @@ class _Search:
         self, best: BestStudents, scalars: ScalarWriter, evaluated: Sequence[Evaluated]
     ) -> None:
         """Writes finished trials to the run folder, and the weights of the best."""
+        first = len(self._trials)
+        for item in evaluated:  # Before all else: what fails below must lose none of them.
+            self._run.append(item.trial)
+            self._trials.append(item.trial)
         best.add(evaluated)
-        for trial in (item.trial for item in evaluated):
-            self._run.append(trial)
-            self._trials.append(trial)
-            leader = best_trial(self._trials)
+        for index, trial in enumerate(self._trials[first:], start=first):
+            leader = best_trial(self._trials[: index + 1])
             scalars.write(trial, leader.objective if leader else None)
             self._display.trial_finished(trial, leader)
 
@@ -277,11 +296,13 @@ class _Search:
                 settings,
                 self._run,
                 lambda: self._train_models(models),
+                self._purpose.task.metric.quality,
                 self._display.message,
             )
         else:
-            outcomes = [FullyTrained(float(t.validation_accuracy or 0.0)) for t in best.trials]
+            outcomes = [FullyTrained(float(t.validation_metric or 0.0)) for t in best.trials]
         students = []
+        quality = self._purpose.task.metric.quality
         for model, trial, outcome in zip(models, best.trials, outcomes, strict=True):
             if outcome.failure is not None:
                 self._display.message(
@@ -292,21 +313,21 @@ class _Search:
                     f"The full training did not improve trial {trial.number}: it keeps the "
                     "weights of the search. Raise --full_epochs, or lower --batch_size."
                 )
-            accuracy = outcome.validation_accuracy
-            if is_chance(accuracy, self._num_classes):
+            value = outcome.validation_metric
+            if is_chance(value, self._purpose):
                 self._display.warning(
                     f"Trial {trial.number} is hardly better than chance: train longer "
                     "(--search_epochs, --full_epochs), on more examples or with smaller batches."
                 )
-            measured = Measurement(count_params(model), count_flops(model), accuracy)
+            measured = Measurement(count_params(model), count_flops(model), quality(value))
             students.append(
                 Student(
                     model=model,
                     trial=trial,
                     num_params=measured.num_params,
                     flops=measured.flops,
-                    validation_accuracy=accuracy,
-                    test_accuracy=None,
+                    validation_metric=value,
+                    test_metric=None,
                     objective=self._objective(measured, self._measured),
                     times_smaller=self._measured.num_params / measured.num_params,
                     best_epoch=outcome.best_epoch,
@@ -323,10 +344,10 @@ class _Search:
                 self._batches,
                 self._validation,
                 training,
-                loss=losses.get(self._config.full_loss),
+                loss=self._purpose.full_loss,
                 teacher=self._teacher,
                 strategy=self._distribution,
-                from_logits=self._from_logits,
+                task=self._purpose.task,
                 on_epoch=on_epoch,
                 on_batch=on_batch,
                 seed=self._config.seed,
@@ -334,20 +355,23 @@ class _Search:
 
     def test(self, students: Sequence[Student]) -> list[Student]:
         """Looks at the test data, once; without any the students stay as they are."""
-        self._test_accuracy = None
+        self._test_metric = None
         if self._test is None:
             return list(students)
-        self._display.message("Measuring test accuracy.")
+        task = self._purpose.task
+        self._display.message(f"Measuring test {task.metric.name}.")
         models = [self._teacher, *(student.model for student in students)]
-        accuracies = evaluate_accuracy(models, self._test, self._distribution)
-        self._test_accuracy = accuracies[0]
+        values = evaluate(models, self._test, self._distribution, task)
+        self._test_metric = values[0]
         return [
-            dataclasses.replace(student, test_accuracy=accuracy)
-            for student, accuracy in zip(students, accuracies[1:], strict=True)
+            dataclasses.replace(student, test_metric=value)
+            for student, value in zip(students, values[1:], strict=True)
         ]
 
     def finish(self, students: Sequence[Student], export: bool) -> SearchResult:
         """Writes the summary, then exports: what fails there takes nothing with it."""
+        students = self._measure_footprints(students)
+        self._compile(students)
         self._run.write_summary(self._summary(students))
         if export:
             students = [self._export(student) for student in students]
@@ -355,6 +379,26 @@ class _Search:
         self._run.write_summary(summary)
         trials = sorted(self._trials, key=lambda trial: trial.number)
         return SearchResult(tuple(students), tuple(trials), summary, self._run.path)
+
+    def _measure_footprints(self, students: Sequence[Student]) -> list[Student]:
+        """Latency and file size of teacher and students, side by side."""
+        x, *_ = next(iter(self._validation))
+        measured = footprints([self._teacher, *(student.model for student in students)], x)
+        self._footprint = measured[0]
+        return [
+            dataclasses.replace(student, **dataclasses.asdict(footprint))
+            for student, footprint in zip(students, measured[1:], strict=True)
+        ]
+
+    def _compile(self, students: Sequence[Student]) -> None:
+        """Compiles students as the teacher was given, so that they drop into its place."""
+        with self._distribution.scope():
+            for student in students:
+                try:
+                    compile_like(student.model, self._given)
+                except UserError as error:
+                    self._display.warning(str(error))
+                    return
 
     def _export(self, student: Student) -> Student:
         """The student, saved in the run folder in all formats asked for."""
@@ -377,7 +421,8 @@ class _Search:
             "teacher": {
                 **(self._run.teacher() or {}),
                 "name": self._name,
-                "test_accuracy": self._test_accuracy,
+                **dataclasses.asdict(self._footprint),
+                f"test_{self._purpose.task.metric.name}": self._test_metric,
             },
             "students": [student.to_json() for student in students],
             "settings": self._config.free(),
@@ -395,9 +440,9 @@ class _Search:
             batches=self._batches,
             validation=self._validation,
             config=self._config.search_training(),
-            loss=losses.get(self._config.distillation_loss),
+            loss=self._purpose.search_loss,
             distribution=self._distribution,
-            from_logits=self._from_logits,
+            task=self._purpose.task,
             seed=self._config.seed,
         )
 
@@ -412,7 +457,8 @@ class _Search:
             return self._evaluator().evaluate(proposals, step, on_epoch, on_batch, on_finished)
 
     def _progress(self, title: str, num_epochs: int) -> Any:
-        return training_progress(self._display, title, num_epochs, self._batches)
+        metric = self._purpose.task.metric.name
+        return training_progress(self._display, title, num_epochs, self._batches, metric)
 
 
 def _config(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:

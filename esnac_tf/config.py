@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 from typing import Any
 
 from esnac_tf import acquisitions, exporters, objectives, strategies
 from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE
-from esnac_tf.distillation import DISTRIBUTE, TrainingConfig, losses
+from esnac_tf.distillation import DIRECTIONS, DISTRIBUTE, TrainingConfig, losses
 from esnac_tf.errors import UserError
 from esnac_tf.surrogate import SurrogateConfig
 
 # Settings that are the name of something.
 _NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
-          "distillation_loss", "full_loss", "distribute")  # fmt: skip
+          "metric", "metric_direction", "loss", "distillation_loss", "full_loss",
+          "distribute")  # fmt: skip
 
 # NumPy, and so keras.utils.set_random_seed, takes no larger seed.
 _SEED_LIMIT = 2**32
@@ -45,9 +47,20 @@ class SearchConfig:
         acquisition: Name of an acquisition function.
         objective: Name of an objective.
         channel_groups: "width" (as in the paper) or "dependency".
-        max_shrinkage: The largest part of a width that may go, above 0 and at most 1.
+        max_shrinkage: The largest ratio by which the width of a width group shrinks, above 0 and
+            at most 1; rounding down can take a little more, also from what follows the group.
+        round_channels_to: N, 1 or more. With more than 1, each layer that makes N channels or more
+            keeps a multiple of N, or all that it has.
+        protect: A regular expression: layers whose names it finds (`re.search`) stay as they
+            are, with the channels that they take and make; empty for none.
         channel_importance: How kept channels are chosen: "l2", "l1" or "first" (the paper's).
-        distillation_loss: Name of the loss of the search.
+        metric: What students are judged by on held-out data: "accuracy", "loss", or the name of
+            a Keras metric; "auto": the accuracy of a classifier, the loss of any other model.
+        metric_direction: "max" if more is better, "min" if less is, or "auto": by its name.
+        loss: Name of the Keras loss with the labels of a model that is no classifier; "auto":
+            that it is compiled with. Of a classifier it is the cross entropy.
+        distillation_loss: Name of the loss of the search: one of this package's, or of a model
+            that is no classifier of Keras's.
         full_loss: Name of the loss of the full training.
         distribute: "auto" (all GPUs), "none" (one device) or "mirrored".
         mixed_precision: Whether to compute in float16.
@@ -83,7 +96,12 @@ class SearchConfig:
     objective: str = "params"
     channel_groups: str = "width"
     max_shrinkage: float = 1.0
+    round_channels_to: int = 1
+    protect: str = ""
     channel_importance: str = "l2"
+    metric: str = "auto"
+    metric_direction: str = "auto"
+    loss: str = "auto"
     distillation_loss: str = "logit_mse"
     full_loss: str = "cross_entropy"
     distribute: str = "auto"
@@ -102,6 +120,7 @@ class SearchConfig:
             ("num_best", 1),
             ("full_epochs", 0),
             ("batch_size", 1),
+            ("round_channels_to", 1),
             ("seed", 0),
         ):
             value = getattr(self, name)
@@ -130,10 +149,12 @@ class SearchConfig:
         for name in _NAMES:
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"{name} must be a name, received {getattr(self, name)!r}.")
+        _check_pattern(self.protect)
         for name, known in (
             ("channel_groups", CHANNEL_GROUPS),
             ("channel_importance", CHANNEL_IMPORTANCE),
             ("distribute", DISTRIBUTE),
+            ("metric_direction", DIRECTIONS),
         ):
             if getattr(self, name) not in known:
                 raise UserError(
@@ -149,7 +170,8 @@ class SearchConfig:
         strategies.FAMILY.check(self.strategy)
         acquisitions.FAMILY.check(self.acquisition)
         objectives.get(self.objective)
-        losses.FAMILY.check(self.distillation_loss)
+        if self.loss == "auto":
+            losses.FAMILY.check(self.distillation_loss)
         losses.FAMILY.check(self.full_loss)
         for name in self.export:
             exporters.FAMILY.check(name)
@@ -199,3 +221,15 @@ class SearchConfig:
             for name, value in dataclasses.asdict(self).items()
             if name in _FREE
         }
+
+
+def _check_pattern(protect: object) -> None:
+    if not isinstance(protect, str):
+        raise UserError(f"protect must be a regular expression, received {protect!r}.")
+    try:
+        re.compile(protect)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"protect must be a regular expression, received {protect!r}: {error}.\n"
+            r"Give for instance 'block1_|logits'; a sign meant as such takes a backslash: '\('."
+        ) from None

@@ -26,8 +26,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from esnac_tf.quantities import count, duration, number, percent
-from esnac_tf.summary_table import UNLIMITED_WIDTH, model_rows, parts_that_fit
+from esnac_tf.quantities import count, duration, metric_value, number
+from esnac_tf.summary_table import UNLIMITED_WIDTH, footprint_line, model_rows, parts_that_fit
 from esnac_tf.trial import Trial
 
 PLAIN_INTERVAL_SECS = 30.0
@@ -191,7 +191,7 @@ class Display:
             else:
                 standing = f" (best {number(best.objective)}, trial {best.number})"
             text = (
-                f"accuracy {percent(trial.validation_accuracy)}, "
+                f"{trial.metric} {metric_value(trial.metric, trial.validation_metric)}, "
                 f"{count(trial.num_params)} parameters, "
                 f"objective {number(trial.objective)}{standing}"
             )
@@ -234,6 +234,9 @@ class Display:
             else:
                 self._last_line_secs = self._clock()
                 self._console.print(part)
+        footprint = footprint_line(summary)
+        if footprint is not None:
+            self.message(footprint)
 
     def _printable(self, text: str) -> str:
         """The text without control characters, in characters that the output can show."""

@@ -46,10 +46,10 @@ def describe_search(
         UserError: The model can't be searched, or the data does not fit it.
     """
     check_classifier(model)
-    graph = analyse(model, config.channel_groups)
+    graph = analyse(model, config.channel_groups, config.protect)
     check_searchable(graph)
     check_examples(model, batches.epoch(0), "training")
-    space = SearchSpace(graph, config.max_shrinkage)
+    space = SearchSpace(graph, config.max_shrinkage, config.round_channels_to)
     num_params, flops = count_params(model), count_flops(model)
     num_edges = sum(len(node.predecessors) for node in graph.nodes)
     sample = space.sample(1000, np.random.default_rng(config.seed))

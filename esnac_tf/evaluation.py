@@ -15,6 +15,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig, train
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
+from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
 from esnac_tf.distillation.training_outcome import TrainingOutcome
 from esnac_tf.errors import InfeasibleStudentError, UserError
@@ -49,11 +50,11 @@ class Evaluator:
         teacher_measurement: What was measured of the teacher.
         objective: What the search maximises.
         batches: Training data.
-        validation: Held-out data that chooses the best epoch and gives the accuracy.
+        validation: Held-out data that chooses the best epoch and gives the metric.
         config: How students are trained.
         loss: The distillation loss.
         distribution: The `tf.distribute` strategy that trains.
-        from_logits: Whether the models give logits; else they give probabilities.
+        task: What the models are for, and the metric.
         seed: Seed of what is random in training.
     """
 
@@ -66,7 +67,7 @@ class Evaluator:
     config: TrainingConfig
     loss: Any
     distribution: tf.distribute.Strategy
-    from_logits: bool = True
+    task: Task = dataclasses.field(default_factory=Task)
     seed: int = 0
 
     def evaluate(
@@ -107,7 +108,9 @@ class Evaluator:
         students, failures = self._build(proposals)
         finish(
             {
-                number: Evaluated(_failed(number, proposals[number], step, start, failure), None)
+                number: Evaluated(
+                    self._failed(number, proposals[number], step, start, failure), None
+                )
                 for number, failure in failures.items()
             }
         )
@@ -130,7 +133,7 @@ class Evaluator:
             loss=self.loss,
             teacher=self.teacher,
             strategy=self.distribution,
-            from_logits=self.from_logits,
+            task=self.task,
             on_epoch=on_epoch,
             on_batch=on_batch,
             on_outcomes=on_outcomes,
@@ -168,33 +171,36 @@ class Evaluator:
     ) -> Trial:
         num_params, flops = count_params(student), count_flops(student)
         if outcome.failure is not None:
-            failed = _failed(number, actions, step, start, outcome.failure)
+            failed = self._failed(number, actions, step, start, outcome.failure)
             return dataclasses.replace(failed, num_params=num_params, flops=flops)
-        measurement = Measurement(num_params, flops, outcome.validation_accuracy)
+        measurement = Measurement(num_params, flops, outcome.quality)
         return Trial(
             number=number,
             state=COMPLETE,
             actions=actions,
             num_params=num_params,
             flops=flops,
-            validation_accuracy=outcome.validation_accuracy,
+            validation_metric=outcome.validation_metric,
             objective=self.objective(measurement, self.teacher_measurement),
             duration_secs=time.perf_counter() - start,
             step=step,
             best_epoch=outcome.best_epoch,
+            metric=self.task.metric.name,
         )
 
-
-def _failed(number: int, actions: ActionSet, step: int, start: float, failure: str) -> Trial:
-    return Trial(
-        number=number,
-        state=FAILED,
-        actions=actions,
-        num_params=None,
-        flops=None,
-        validation_accuracy=None,
-        objective=None,
-        duration_secs=time.perf_counter() - start,
-        step=step,
-        failure=failure,
-    )
+    def _failed(
+        self, number: int, actions: ActionSet, step: int, start: float, failure: str
+    ) -> Trial:
+        return Trial(
+            number=number,
+            state=FAILED,
+            actions=actions,
+            num_params=None,
+            flops=None,
+            validation_metric=None,
+            objective=None,
+            duration_secs=time.perf_counter() - start,
+            step=step,
+            failure=failure,
+            metric=self.task.metric.name,
+        )

@@ -20,12 +20,12 @@ class FullyTrained:
     """What the full training of one student came to.
 
     Attributes:
-        validation_accuracy: Of the weights that the student has now, 0 to 1.
+        validation_metric: Of the weights that the student has now.
         best_epoch: The epoch they are from, from 1; 0: the search.
         failure: None, or in one line why the training ended early.
     """
 
-    validation_accuracy: float
+    validation_metric: float
     best_epoch: int = 0
     failure: str | None = None
 
@@ -36,11 +36,12 @@ def train_once(
     settings: Mapping[str, Any],
     run: RunFolder,
     train: Callable[[], Sequence[TrainingOutcome]],
+    quality: Callable[[float], float],
     message: Callable[[str], None],
 ) -> list[FullyTrained]:
     """Trains students fully, or takes what an earlier process came to.
 
-    A student whose training did not reach the accuracy that it had keeps the weights of the
+    A student whose training did not reach the metric that it had keeps the weights of the
     search.
 
     Args:
@@ -49,6 +50,7 @@ def train_once(
         settings: All that the outcome depends on beside models and data, as JSON values.
         run: The run folder, which keeps weights and outcomes.
         train: Trains the models.
+        quality: How good a value of the metric is.
         message: Tells the user something.
 
     Returns:
@@ -71,14 +73,12 @@ def train_once(
     before = [model.get_weights() for model in models]
     results = []
     for model, trial, weights, outcome in zip(models, trials, before, train(), strict=True):
-        accuracy = float(trial.validation_accuracy or 0.0)
-        epoch = outcome.best_epoch
-        if epoch and outcome.validation_accuracy >= accuracy:
-            accuracy = outcome.validation_accuracy
+        value, epoch = float(trial.validation_metric or 0.0), 0
+        if outcome.validation_metric is not None and outcome.quality >= quality(value):
+            value, epoch = outcome.validation_metric, outcome.best_epoch
         else:
-            epoch = 0
             model.set_weights(weights)
-        results.append(FullyTrained(accuracy, epoch, outcome.failure))
+        results.append(FullyTrained(value, epoch, outcome.failure))
     for model, path in zip(models, paths, strict=True):
         save_weights(model, path)
     run.write_full_training(

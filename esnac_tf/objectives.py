@@ -18,12 +18,13 @@ class Measurement:
     Attributes:
         num_params: Parameters, 1 or more.
         flops: Multiply-adds of one example.
-        accuracy: Validation accuracy, 0 to 1.
+        quality: The accuracy on held-out data, 0 to 1, or the quality of another metric
+            (`esnac_tf.distillation.task.SearchMetric.quality`), above 0 for a teacher.
     """
 
     num_params: int
     flops: int
-    accuracy: float
+    quality: float
 
 
 Objective = Callable[[Measurement, Measurement], float]
@@ -33,7 +34,7 @@ def params(student: Measurement, teacher: Measurement) -> float:
     """The paper's objective: few parameters at high accuracy.
 
         C = 1 - student.num_params / teacher.num_params
-        f = C * (2 - C) * student.accuracy / teacher.accuracy
+        f = C * (2 - C) * student.quality / teacher.quality
 
     Source: Cao, Wang and Kitani, ICLR 2019, equation 9 (after Ashok et al. 2018).
 
@@ -92,4 +93,4 @@ def _objectives() -> dict[str, Objective]:
 
 def _reward(cost: int, teacher_cost: int, student: Measurement, teacher: Measurement) -> float:
     compression = 1 - cost / teacher_cost
-    return compression * (2 - compression) * student.accuracy / teacher.accuracy
+    return compression * (2 - compression) * student.quality / teacher.quality

@@ -13,6 +13,38 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+def metric_value(metric: str, value: float | None) -> str:
+    """A value of a metric: an accuracy in percent, others as numbers.
+
+    Example:
+        >>> metric_value("accuracy", 0.5), metric_value("loss", 0.5)
+        ('50.00 %', '0.5000')
+    """
+    return percent(value) if metric == "accuracy" else number(value)
+
+
+def size(num_bytes: int | None) -> str:
+    """Bytes in kB or MB.
+
+    Example:
+        >>> size(312_345), size(44_900_000)
+        ('312 kB', '44.9 MB')
+    """
+    if num_bytes is None:
+        return "-"
+    return f"{num_bytes / 1e3:.3g} kB" if num_bytes < 999_500 else f"{num_bytes / 1e6:.3g} MB"
+
+
+def milliseconds(secs: float | None) -> str:
+    """A short time.
+
+    Example:
+        >>> milliseconds(0.00234)
+        '2.34 ms'
+    """
+    return "-" if secs is None else f"{1e3 * secs:.3g} ms"
+
+
 def count(number_of_things: int | None) -> str:
     """A count with thousands separators.
 

@@ -26,6 +26,9 @@ of one example), `validation_accuracy` (0 to 1), `weights_sha256` and `data_sha2
     objective           f(x) with this `validation_accuracy`, that after the full training
     compression_ratio   1 - num_params / teacher num_params
     times_smaller       teacher num_params / num_params
+    latency_secs        median wall time of one example on the CPU, as of the teacher; null
+                        where a GPU is
+    file_bytes          size of the `.keras` file, as of the teacher
     best_epoch          the epoch of the full training whose weights these are; 0: none of them,
                         the search's weights were better
     failure             null, or why the full training ended early
@@ -49,8 +52,6 @@ from esnac_tf.resuming import check_settings, recorded_settings, recorded_teache
 from esnac_tf.run_files import plain, read_object, user_errors, write_object
 from esnac_tf.trial import Trial
 from esnac_tf.trial_log import TrialLog, read_trials
-
-__all__ = ["RunFolder", "read_trials"]
 
 
 class RunFolder:
@@ -127,12 +128,9 @@ class RunFolder:
         recorded, recorded_free = recorded_settings(self.path)
         check_settings(self.path, recorded, given)
         given_free = recorded_free if free is None else plain(free)
-        path = self.path / "config.json"
-        if recorded != given:
-            with user_errors(path):
-                (self.path / "teacher.json").unlink(missing_ok=True)
         if (recorded, recorded_free) != (given, given_free):
-            write_object(path, given if given_free is None else {**given, "free": given_free})
+            written = given if given_free is None else {**given, "free": given_free}
+            write_object(self.path / "config.json", written)
 
     def write_teacher(self, teacher: Mapping[str, Any]) -> None:
         """Writes what the teacher measured, the reference of every objective.
@@ -146,7 +144,7 @@ class RunFolder:
         write_object(self.path / "teacher.json", teacher)
 
     def teacher(self) -> dict[str, Any] | None:
-        """What `write_teacher` wrote; None in a new folder."""
+        """What `write_teacher` wrote; None before the first trial."""
         return recorded_teacher(self.path)
 
     def write_full_training(self, values: Mapping[str, Any]) -> None:

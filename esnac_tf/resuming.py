@@ -85,7 +85,7 @@ def check_settings(
     Raises:
         UserError: If they differ.
     """
-    if recorded == given or not (run_dir / "trials.jsonl").exists():
+    if recorded == given or not _has_trials(run_dir):
         return
     if recorded is None:
         raise UserError(
@@ -105,12 +105,15 @@ def check_settings(
 
 
 def recorded_teacher(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What teacher.json holds; None if it is not there."""
-    return read_object(pathlib.Path(run_dir) / "teacher.json")
+    """What teacher.json holds; None if it is not there, or no trial depends on it yet."""
+    path = pathlib.Path(run_dir)
+    return read_object(path / "teacher.json") if _has_trials(path) else None
 
 
 def check_teacher(run_dir: str | os.PathLike[str], digests: Mapping[str, str]) -> None:
     """Holds teacher and data against those of the run to resume.
+
+    A run without any trial is no run yet: it may have any.
 
     Args:
         run_dir: The run folder.
@@ -124,7 +127,7 @@ def check_teacher(run_dir: str | os.PathLike[str], digests: Mapping[str, str]) -
         >>> from esnac_tf.record import RunFolder
         >>> with RunFolder(tempfile.mkdtemp()) as run:
         ...     run.write_teacher({"data_sha256": "c1"})
-        ...     check_teacher(run.path, {"data_sha256": "c1"})
+        ...     check_teacher(run.path, {"data_sha256": "c2"})
     """
     recorded = recorded_teacher(run_dir)
     for name, what in (("weights_sha256", "teacher"), ("data_sha256", "data")):
@@ -145,8 +148,8 @@ def finished_summary(
         free: The settings that may change between a run and its continuation.
 
     Returns:
-        The summary; None if there is none, it came about with other settings, or an export was
-        interrupted.
+        The summary; None if there is none, it came about with other settings, or an export is
+        missing: one that was interrupted, or failed, is tried again.
 
     Raises:
         UserError: If the file can't be read.
@@ -164,9 +167,13 @@ def finished_summary(
     if summary is None or summary.get("settings") != plain(free):
         return None
     for student in summary["students"]:
-        if not set(free["export"]) <= {*student["exports"], *student["export_failures"]}:
+        if not set(free["export"]) <= student["exports"].keys():
             return None
     return summary
+
+
+def _has_trials(run_dir: pathlib.Path) -> bool:
+    return (run_dir / "trials.jsonl").exists()
 
 
 def _require_writable(path: pathlib.Path) -> None:

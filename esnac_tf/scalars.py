@@ -14,9 +14,9 @@ from esnac_tf.trial import Trial
 class ScalarWriter:
     """Writes trials as TensorBoard scalars by trial number; silent without TensorBoard.
 
-    The scalars are `trial/objective`, `trial/validation_accuracy`, `trial/num_params` and
-    `search/best_objective`; what a failed trial lacks is left out. TensorBoard is the extra
-    `tensorboard`, and is loaded, with TensorFlow, at the first trial.
+    The scalars are `trial/objective`, `trial/validation_accuracy` (or that of another metric),
+    `trial/num_params` and `search/best_objective`; what a failed trial lacks is left out.
+    TensorBoard is the extra `tensorboard`, and is loaded, with TensorFlow, at the first trial.
 
     Args:
         path: The folder of the event files, such as `RunFolder.tensorboard_path`.
@@ -57,7 +57,7 @@ class ScalarWriter:
 
         values = {
             "trial/objective": trial.objective,
-            "trial/validation_accuracy": trial.validation_accuracy,
+            f"trial/validation_{trial.metric}": trial.validation_metric,
             "trial/num_params": trial.num_params,
             "search/best_objective": best_objective,
         }

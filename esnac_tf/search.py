@@ -14,14 +14,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from esnac_tf import datasets, teachers
+from esnac_tf import datasets, in_place, teachers
 from esnac_tf.command_flags import FLAGS, help_text, parse
 from esnac_tf.config import SearchConfig
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import UserError
-from esnac_tf.record import RunFolder, read_trials
+from esnac_tf.quiet_start import start_tensorflow
+from esnac_tf.record import RunFolder
 from esnac_tf.resuming import check_run, check_teacher, finished_summary
+from esnac_tf.teachers.custom_objects import import_modules
+from esnac_tf.trial_log import read_trials
 
 if TYPE_CHECKING:
     import keras
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
     from esnac_tf.datasets import Splits
     from esnac_tf.datasets.pipelines import TrainingBatches
+    from esnac_tf.result import SearchResult
+
+# The exit code of --in_place where no student may take the teacher's place.
+_NOTHING_REPLACED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,15 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line, the program's name first; the process's own by default.
 
     Returns:
-        The exit code: 0, 2 after an error of the user, 130 after an interruption, 141 if nobody
-        reads the output any more.
+        The exit code: 0, 2 after an error of the user, 3 if --in_place finds no student that may
+        take the teacher's place, 130 after an interruption, 141 if nobody reads the output any
+        more.
     """
     try:
         parse(sys.argv if arguments is None else arguments)
         if FLAGS["help"].value:
             print(help_text())
             return 0
-        _run()
+        return _run()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -59,10 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python would complain again when it flushes the output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
-def _run() -> None:
+def _run() -> int:
     if not FLAGS.teacher:
         raise UserError(
             "--teacher is missing.\nGive for instance --teacher=model.keras or --teacher=resnet18."
@@ -77,6 +84,8 @@ def _run() -> None:
     for name in ("input_scale", "teacher_learning_rate"):
         if not 0 < FLAGS[name].value < math.inf:
             raise UserError(f"--{name} must be above 0, received {FLAGS[name].value}.")
+    if not 0 <= FLAGS.max_drop < math.inf:
+        raise UserError(f"--max_drop must be 0 or more, received {FLAGS.max_drop}.")
     config = _config()
     from_file = _is_path(FLAGS.teacher)
     if not from_file:
@@ -96,6 +105,13 @@ def _run() -> None:
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
             f"or one of {', '.join(teachers.names())}."
         )
+    if FLAGS.in_place:
+        if not from_file:
+            raise UserError(
+                "--in_place replaces a file, and --teacher is a name.\n"
+                "Give --teacher=model.keras, or leave --in_place out."
+            )
+        in_place.check_replaceable(FLAGS.teacher)
     if config.num_steps == 0 and not FLAGS.dry_run and not _has_trials():
         raise UserError(
             "--num_steps=0 searches no students, and there are none yet in the run folder.\n"
@@ -105,9 +121,8 @@ def _run() -> None:
     resumes = False
     if FLAGS.run_dir:  # told before anything is loaded, or a teacher trained for hours
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **_origin()})
-    if "tensorflow" not in sys.modules:
-        with _silence():
-            _start_tensorflow()
+    start_tensorflow()
+    import_modules(FLAGS.custom_objects)
     model = _load(FLAGS.teacher) if from_file else None
     splits = datasets.load(
         FLAGS.dataset,
@@ -123,13 +138,17 @@ def _run() -> None:
     )
     if model is not None:
         _check_classes(model, splits)
-    _search(config, model, splits, display, resumes)
+    return _search(config, model, splits, display, resumes)
 
 
 def _load(path: str) -> keras.Model:
+    """The teacher in a file, compiled only where a student takes its place."""
     from esnac_tf.teachers.loading import load
 
-    return load(path)
+    model = load(path, compiled=FLAGS.in_place, trusted=FLAGS.trust_teacher)
+    if FLAGS.in_place:
+        in_place.check_compiled(model)
+    return model
 
 
 def _check_classes(model: keras.Model, splits: Splits) -> None:
@@ -149,7 +168,7 @@ def _search(
     splits: Splits,
     display: Display,
     resumes: bool,
-) -> None:
+) -> int:
     """Searches, or describes the search, or shows what a finished one found.
 
     Args:
@@ -158,6 +177,9 @@ def _search(
         splits: The data.
         display: Where to tell about it.
         resumes: Whether the run folder holds a search with these settings.
+
+    Returns:
+        The exit code.
     """
     from esnac_tf.compression import search_students
     from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
@@ -191,12 +213,13 @@ def _search(
         model = model or _untrained_teacher(splits)
         for line in describe_search(model, config, batches, epochs):
             display.message(line)
-        return
-    summary = finished_summary(FLAGS.run_dir, config.free()) if resumes else None
+        return 0
+    finished = resumes and not FLAGS.in_place  # in place students are needed, not only figures
+    summary = finished_summary(FLAGS.run_dir, config.free()) if finished else None
     if summary is not None:
         display.message(f"The search in {FLAGS.run_dir} is finished.")
         display.summary_table(summary, FLAGS.run_dir)
-        return
+        return 0
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
@@ -215,6 +238,30 @@ def _search(
         )
     display.summary_table(result.summary, run_dir)
     display.message(f"All of it is in {run_dir}.")
+    return _put_in_place(config, model, result, display) if FLAGS.in_place else 0
+
+
+def _put_in_place(
+    config: SearchConfig, model: keras.Model, result: SearchResult, display: Display
+) -> int:
+    """Replaces the teacher's file by the best student that may; returns the exit code."""
+    from esnac_tf.purpose import find_purpose
+
+    metric = find_purpose(model, config).task.metric
+    teacher = result.summary["teacher"]
+    value, num_params = teacher[f"validation_{metric.name}"], teacher["num_params"]
+    measured = result.students, num_params, value, metric, FLAGS.max_drop
+    student = in_place.choose(*measured)
+    if student is None:
+        print(in_place.told_why_none(FLAGS.teacher, *measured), file=sys.stderr)
+        return _NOTHING_REPLACED
+    in_place.replace(FLAGS.teacher, student.model, model)
+    display.message(
+        f"{FLAGS.teacher} is now the student of trial {student.trial.number}, "
+        f"{student.times_smaller:.2f} times smaller; the teacher is in "
+        f"{in_place.teacher_path(FLAGS.teacher)}."
+    )
+    return 0
 
 
 def _check_teacher_and_data(
@@ -335,30 +382,6 @@ def _new_run_dir() -> str:
     name = "_".join("".join(c if c.isalnum() else "_" for c in word).strip("_") for word in words)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return str(pathlib.Path("runs") / f"{name}_{now}")
-
-
-def _start_tensorflow() -> None:
-    """Imports TensorFlow and looks for its devices: what it says at its start, it says here."""
-    import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")
-    tf.config.list_physical_devices()
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Hides what native code writes to the error output, where Python has no say."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 if __name__ == "__main__":

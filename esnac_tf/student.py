@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from esnac_tf.architecture import CHANNEL_IMPORTANCE, ActionSet, LayerConfig
+from esnac_tf.architecture import CHANNEL_IMPORTANCE, ActionSet
 from esnac_tf.errors import UserError
 from esnac_tf.graph.building import build
 from esnac_tf.graph.bundles import num_kept_bundles
 from esnac_tf.graph.channels import ChannelGraph
-from esnac_tf.graph.parsing import functional_model
+from esnac_tf.graph.parsing import named_layers
 from esnac_tf.graph.surgery import LayerChannels, check_actions, resize, rewire
 from esnac_tf.graph.teacher import TeacherGraph
 from esnac_tf.layers import handler_of
 from esnac_tf.layers.channels import Labels
-from esnac_tf.layers.handler import expand_axes, weight_name
+from esnac_tf.layers.weights import Axis, axes_of, weight_key
 
 Array = npt.NDArray[Any]
 
@@ -56,9 +57,9 @@ class StudentBuilder:
                 f"received {channel_importance!r}."
             )
         self._graph = graph
-        self._templates = {layer.name: layer for layer in functional_model(model).operations}
+        self._templates = named_layers(model)
         self._weights = {
-            name: {weight_name(weight): np.asarray(weight) for weight in layer.weights}
+            name: self._named_weights(layer)
             for name, layer in self._templates.items()
             if isinstance(layer, keras.layers.Layer)
             and handler_of(graph.architecture.layers[name]).is_known
@@ -90,19 +91,31 @@ class StudentBuilder:
         student = build(architecture, self._templates, name)
         ranks = _ranks(channels)
         for layer in student.operations:
-            if not isinstance(layer, keras.layers.Layer) or layer.name not in self._templates:
+            known = layer.name in self._templates and layer.name in inherited
+            if not isinstance(layer, keras.layers.Layer) or not known:
                 continue
             if layer.name not in self._weights:
                 _copy_weights(self._templates[layer.name], layer)
                 _finalize(layer)
                 continue
             config = self._graph.architecture.layers[layer.name]
-            sources = _AxisSources(config, inherited[layer.name], ranks)
-            for weight in layer.weights:
-                teacher_weight = self._weights[layer.name][weight_name(weight)]
-                weight.assign(sources.gather(weight_name(weight), teacher_weight))
+            handler = handler_of(config)
+            sources = _AxisSources(inherited[layer.name], ranks)
+            for weight, source in zip(layer.weights, self._weights[layer.name], strict=True):
+                value = sources.gather(source)
+                student_config = architecture.layers[layer.name]
+                weight.assign(handler.adapt(source.name, value, config, student_config))
             _finalize(layer)
         return student
+
+    def _named_weights(self, layer: keras.layers.Layer) -> list[_SourceWeight]:
+        """A layer's weights, in its order."""
+        config = self._graph.architecture.layers[layer.name]
+        axes = handler_of(config).weight_axes(config)
+        return [
+            _SourceWeight(weight_key(axes, weight), np.asarray(weight), axes_of(axes, weight))
+            for weight in layer.weights
+        ]
 
     def kept_slots(self, actions: ActionSet) -> npt.NDArray[np.bool_]:
         """Which of the teacher's channels some actions keep.
@@ -138,22 +151,19 @@ class StudentBuilder:
             return scores  # all alike: the stable sort keeps the first ones
         order = 1 if channel_importance == "l1" else 2
         for name, weights in self._weights.items():
-            axes = handler_of(self._graph.architecture.layers[name]).weight_axes
-            created = channels.created.get(name)
-            consumed = channels.consumed.get(name)
-            if created is not None:
-                for key, weight in weights.items():
-                    roles = expand_axes(axes.get(key, (...,)), weight.ndim)
-                    if "out" not in roles or weight.ndim == 1:
-                        continue  # a bias creates no channel
-                    columns = np.moveaxis(weight, roles.index("out"), -1).reshape(-1, len(created))
-                    norm = np.linalg.norm(columns, ord=order, axis=0)
-                    np.add.at(scores, created, norm / max(float(norm.mean()), 1e-12))
-            elif consumed is not None and "gamma" in weights:
-                scale = np.abs(weights["gamma"])
-                scale = scale / max(float(scale.mean()), 1e-12)
-                named = consumed >= 0
-                np.add.at(scores, consumed[named], scale[named])
+            created = channels.created_roles.get(name, {})
+            consumed = channels.consumed_roles.get(name, {})
+            for weight in weights:
+                if not weight.name.endswith("bias"):  # a bias creates no channel
+                    for role, slots in created.items():
+                        rows = weight.rows_of(role, len(slots))
+                        if rows is not None:
+                            norm = np.linalg.norm(rows, ord=order, axis=1)
+                            np.add.at(scores, slots, norm / max(float(norm.mean()), 1e-12))
+                if weight.name in ("gamma", "scale") and "in" in consumed and weight.value.ndim:
+                    scale = np.abs(weight.value) / max(float(np.abs(weight.value).mean()), 1e-12)
+                    named = consumed["in"] >= 0
+                    np.add.at(scores, consumed["in"][named], scale[named])
         return scores
 
 
@@ -192,47 +202,74 @@ def joined_widths(graph: TeacherGraph, actions: ActionSet) -> list[tuple[list[in
     return joined
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SourceWeight:
+    """A weight of the teacher's.
+
+    Attributes:
+        name: Its name, as the handler of its layer knows it.
+        value: Its values.
+        axes: What lies along its axes.
+    """
+
+    name: str
+    value: Array
+    axes: tuple[Axis | None, ...]
+
+    def rows_of(self, role: str, count: int) -> Array | None:
+        """A row for each of the `count` channels of a role: its entries along their last axis.
+
+        None where they lie along no axis.
+        """
+        numbers = [n for n, axis in enumerate(self.axes) if axis is not None and axis.role == role]
+        if not numbers:
+            return None
+        axis = self.axes[numbers[-1]]
+        blocks = axis.blocks if axis is not None else 1
+        rows = np.moveaxis(self.value, numbers[-1], 0).reshape(blocks, count, -1)
+        return np.moveaxis(rows, 1, 0).reshape(count, -1)
+
+
 class _AxisSources:
     """For each axis of a layer's weights, which entries of the teacher's a student takes."""
 
-    def __init__(
-        self, layer: LayerConfig, channels: LayerChannels, ranks: npt.NDArray[np.int64]
-    ) -> None:
-        self._layer = layer
-        self._axes = handler_of(layer).weight_axes
-        self._indices: dict[str, npt.NDArray[np.int64]] = {}
-        self._width_in = 0
-        if channels.expected is not None and channels.arriving is not None:
-            self._width_in = len(channels.expected)
-            index = match_channels(channels.expected, channels.arriving, ranks)
-            self._indices["in"] = index
-            multiplier = layer.config.get("depth_multiplier", 1)
-            repeated = index[:, None] * multiplier + np.arange(multiplier)
-            repeated[index < 0] = -1
-            self._indices["in_repeated"] = self._indices["out"] = repeated.reshape(-1)
-        if channels.created is not None and channels.kept is not None:
-            self._indices["out"] = match_channels(channels.created, channels.kept, ranks)
+    def __init__(self, channels: LayerChannels, ranks: npt.NDArray[np.int64]) -> None:
+        self._counts = {role: len(labels) for role, labels in channels.expected.items()}
+        self._indices = {
+            role: match_channels(labels, channels.present[role], ranks)
+            for role, labels in channels.expected.items()
+            if role in channels.present
+        }
 
-    def gather(self, name: str, weight: Array) -> Array:
+    def gather(self, weight: _SourceWeight) -> Array:
         """The student's weight from the teacher's; zeros where the teacher has none."""
-        axes = expand_axes(self._axes.get(name, (...,)), weight.ndim)
-        groups = self._layer.config.get("groups", 1)
-        if groups > 1 and "in" in axes and "in" in self._indices:
-            return self._gather_grouped(weight, groups)
-        for axis, role in enumerate(axes):
-            if role is not None and role in self._indices:
-                weight = _take(weight, self._indices[role], axis)
-        return weight
+        value = weight.value
+        for number, axis in enumerate(weight.axes):
+            if axis is None or axis.role not in self._indices:
+                continue
+            if axis.groups > 1:
+                return self._gather_grouped(value, axis)
+            value = _take(value, self._entries(axis), number)
+        return value
 
-    def _gather_grouped(self, kernel: Array, groups: int) -> Array:
+    def _entries(self, axis: Axis) -> npt.NDArray[np.int64]:
+        """Which entries along an axis the student takes; -1 where the teacher has none."""
+        index = self._indices[axis.role]
+        entries = index[:, None] * axis.repeat + np.arange(axis.repeat)
+        entries = np.where(index[:, None] < 0, -1, entries).reshape(-1)
+        length = self._counts[axis.role] * axis.repeat
+        blocks = entries + length * np.arange(axis.blocks)[:, None]
+        return np.where(entries < 0, -1, blocks).reshape(-1)
+
+    def _gather_grouped(self, kernel: Array, axis: Axis) -> Array:
         """A grouped convolution's kernel [..., in / groups, out], block by block.
 
         A channel that arrives in another block than the teacher's (a removed channel shuffle
         does that) takes the weight of its place in the block.
         """
-        index_in, index_out = self._indices["in"], self._indices["out"]
-        size = kernel.shape[-2]
-        if size == 1 and groups == kernel.shape[-1] == self._width_in:
+        index_in, index_out = self._indices[axis.role], self._indices["out"]
+        size, groups = kernel.shape[-2], axis.groups
+        if size == 1 and groups == kernel.shape[-1] == self._counts[axis.role]:
             return _take(kernel, index_out, kernel.ndim - 1)  # one group a channel
         blocks = []
         pairs = zip(np.split(index_in, groups), np.split(index_out, groups), strict=True)
@@ -309,9 +346,10 @@ def _ranks(channels: ChannelGraph) -> npt.NDArray[np.int64]:
 
 
 def _copy_weights(teacher: Any, student: Any) -> None:
-    """All weights as they are: the layer is kept as it is."""
+    """All weights as they are, frozen ones frozen: the layer is kept as it is."""
     for source, target in zip(teacher.weights, student.weights, strict=True):
         target.assign(source)
+        target.trainable = source.trainable
 
 
 def _finalize(layer: Any) -> None:

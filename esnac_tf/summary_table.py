@@ -17,19 +17,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from esnac_tf.quantities import count, number, operations, percent
+from esnac_tf.quantities import count, metric_value, milliseconds, number, operations, size
 
 # Wider than any table here, narrow enough that Rich does not waste time on it.
 UNLIMITED_WIDTH = 10_000
 
-_TITLES = (
-    "Validation accuracy",
-    "Test accuracy",
-    "Parameters",
-    "Times smaller",
-    "FLOPs",
-    "Objective",
-)
+_TITLES = ("Parameters", "Times smaller", "FLOPs", "Objective")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +31,13 @@ class ModelRow:
 
     Attributes:
         name: "teacher", or "student 1", the best, and so on.
-        values: One text for each column of numbers.
+        titles: Of the columns of numbers.
+        values: One text for each.
         paths: Where the model is saved.
     """
 
     name: str
+    titles: tuple[str, ...]
     values: tuple[str, ...]
     paths: tuple[str, ...]
 
@@ -63,15 +58,13 @@ def model_rows(summary: Mapping[str, Any], run_dir: str | os.PathLike[str] = "")
         >>> row.name, row.values
         ('teacher', ('90.00 %', '-', '1,000', '-', '-', '-'))
     """
-    models = [("teacher", summary.get("teacher") or {})]
-    for position, student in enumerate(summary.get("students") or (), start=1):
-        models.append((f"student {position}", student))
     rows = []
-    for name, model in models:
+    for name, model in _models(summary):
+        metric = model.get("metric", "accuracy")
         smaller = model.get("times_smaller")
         values = (
-            percent(model.get("validation_accuracy")),
-            percent(model.get("test_accuracy")),
+            metric_value(metric, model.get(f"validation_{metric}")),
+            metric_value(metric, model.get(f"test_{metric}")),
             count(model.get("num_params")),
             "-" if smaller is None else f"{smaller:.2f}x",
             operations(model.get("flops")),
@@ -79,8 +72,27 @@ def model_rows(summary: Mapping[str, Any], run_dir: str | os.PathLike[str] = "")
         )
         exports = sorted((model.get("exports") or {}).items())
         paths = tuple(str(pathlib.Path(run_dir) / path) for _, path in exports)
-        rows.append(ModelRow(name, values, paths))
+        metric = metric.replace("_", " ")
+        titles = (f"Validation {metric}", f"Test {metric}", *_TITLES)
+        rows.append(ModelRow(name, titles, values, paths))
     return rows
+
+
+def footprint_line(summary: Mapping[str, Any]) -> str | None:
+    """Size and latency of all models, in a line; None where neither was measured.
+
+    Example:
+        >>> footprint_line({"teacher": {"file_bytes": 312_000, "latency_secs": 0.002}})
+        'Size of the .keras file, and time of one example on this CPU: teacher 312 kB, 2 ms.'
+    """
+    told = [
+        f"{name} {size(model.get('file_bytes'))}, {milliseconds(model.get('latency_secs'))}"
+        for name, model in _models(summary)
+        if model.get("file_bytes") is not None or model.get("latency_secs") is not None
+    ]
+    if not told:
+        return None
+    return f"Size of the .keras file, and time of one example on this CPU: {'; '.join(told)}."
 
 
 def parts_that_fit(
@@ -113,7 +125,7 @@ def parts_that_fit(
     else:
         with_paths = False
         for row in rows:
-            values = zip(_TITLES, row.values, strict=True)
+            values = zip(row.titles, row.values, strict=True)
             yield ", ".join([row.name, *(f"{title}: {value}" for title, value in values)])
     if not with_paths:
         for row in rows:
@@ -126,7 +138,7 @@ def _table(
 ) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Model", no_wrap=True)
-    for title in _TITLES:
+    for title in rows[0].titles:
         # Headings of two lines let the numbers fit into 80 columns.
         heading = title if width >= UNLIMITED_WIDTH else title.replace(" ", "\n")
         table.add_column(heading, justify="right", no_wrap=True)
@@ -143,3 +155,10 @@ def _table(
 def _width_of(table: Table, console: Console) -> int:
     unlimited = console.options.update(width=UNLIMITED_WIDTH)
     return Measurement.get(console, unlimited, table).maximum
+
+
+def _models(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    models = [("teacher", summary.get("teacher") or {})]
+    for position, student in enumerate(summary.get("students") or (), start=1):
+        models.append((f"student {position}", student))
+    return models

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
 from esnac_tf.datasets.digests import data_digest, digest_of
 from esnac_tf.display import Display
-from esnac_tf.distillation import evaluate_accuracy
+from esnac_tf.distillation import evaluate
 from esnac_tf.distillation.training import Batches
 from esnac_tf.errors import UserError
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.objectives import Measurement
-from esnac_tf.quantities import count, percent
+from esnac_tf.purpose import Purpose
+from esnac_tf.quantities import count, metric_value
 from esnac_tf.record import RunFolder
 from esnac_tf.resuming import check_teacher
 
 
 def measure_teacher(
     teacher: keras.Model,
-    num_classes: int,
+    purpose: Purpose,
     batches: Batches,
     validation: tf.data.Dataset,
     distribution: tf.distribute.Strategy,
@@ -30,7 +33,7 @@ def measure_teacher(
 
     Args:
         teacher: The teacher, built under the strategy's scope.
-        num_classes: C.
+        purpose: What it is for.
         batches: Training data.
         validation: Held-out data, as `given_evaluation_batches` gives it.
         distribution: The strategy.
@@ -41,6 +44,7 @@ def measure_teacher(
         UserError: The run folder holds a search with another teacher or other data, or the
             teacher classifies nothing right.
     """
+    metric = purpose.task.metric
     recorded = run.teacher()
     digests = {
         "weights_sha256": digest_of(teacher.get_weights()),
@@ -48,42 +52,41 @@ def measure_teacher(
     }
     check_teacher(run.path, digests)
     if recorded is None:
-        [accuracy] = evaluate_accuracy([teacher], validation, distribution)
+        [value] = evaluate([teacher], validation, distribution, purpose.task)
         recorded = {
             "num_params": count_params(teacher),
             "flops": count_flops(teacher),
-            "validation_accuracy": accuracy,
+            "metric": metric.name,
+            f"validation_{metric.name}": value,
             **digests,
         }
         run.write_teacher(recorded)
-    accuracy = recorded["validation_accuracy"]
-    if accuracy <= 0:
+    value = recorded[f"validation_{metric.name}"]
+    if not 0 < metric.quality(value) < math.inf:
         raise UserError(
-            f"The teacher {teacher.name!r} classifies no held-out example right.\n"
+            f"The teacher {teacher.name!r} has the {metric.name} {value:g} on the held-out data, "
+            "with which no student can be compared.\n"
             "Give a trained model, and data in the units that it was trained on."
         )
     display.message(
         f"Teacher {teacher.name}: {count(recorded['num_params'])} parameters, "
-        f"validation accuracy {percent(accuracy)}."
+        f"validation {metric.name} {metric_value(metric.name, value)}."
     )
-    if is_chance(accuracy, num_classes):
+    if is_chance(value, purpose):
         display.warning(
             "That is hardly better than chance. Is the teacher trained, and on data in these "
             "units (see --input_scale)?"
         )
-    return Measurement(recorded["num_params"], recorded["flops"], accuracy)
+    return Measurement(recorded["num_params"], recorded["flops"], metric.quality(value))
 
 
-def is_chance(accuracy: float, num_classes: int) -> bool:
+def is_chance(value: float, purpose: Purpose) -> bool:
     """Whether an accuracy is hardly better than that of guessing, 1 / C.
 
     Hardly better: by less than a half of it, and by less than a tenth of what is missing to 1.
-
-    Example:
-        >>> is_chance(0.12, num_classes=10), is_chance(0.3, num_classes=10)
-        (True, False)
-        >>> is_chance(0.53, num_classes=2), is_chance(0.6, num_classes=2)
-        (True, False)
+    Of other metrics nobody knows what guessing gives.
     """
-    chance = 1 / num_classes
-    return accuracy < chance + min(0.5 * chance, 0.1 * (1 - chance))
+    if purpose.num_classes is None or purpose.task.metric.name != "accuracy":
+        return False
+    chance = 1 / purpose.num_classes
+    return value < chance + min(0.5 * chance, 0.1 * (1 - chance))

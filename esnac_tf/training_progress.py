@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from esnac_tf.display import Display
 from esnac_tf.distillation import EpochRecord
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
-from esnac_tf.quantities import percent
+from esnac_tf.quantities import metric_value
 
 
 @contextlib.contextmanager
 def training_progress(
-    display: Display, title: str, num_epochs: int, batches: Batches
+    display: Display, title: str, num_epochs: int, batches: Batches, metric: str = "accuracy"
 ) -> Iterator[tuple[OnEpoch, OnBatch]]:
     """A phase of the display that follows a training.
 
@@ -21,6 +21,7 @@ def training_progress(
         display: Where to show it.
         title: What is trained.
         num_epochs: How many epochs it will take.
+        metric: Name of the metric.
         batches: The training data; its `num_batches`, if it knows them, are the phase's parts.
 
     Yields:
@@ -31,8 +32,9 @@ def training_progress(
     with display.phase(title, total) as phase:
 
         def on_epoch(epoch: int, records: Mapping[int, EpochRecord]) -> None:
-            best = max(record.validation_accuracy for record in records.values())
-            phase.update(f"epoch {epoch} of {num_epochs}, best accuracy {percent(best)}")
+            best = max(records.values(), key=lambda record: record.quality)
+            value = metric_value(metric, best.validation_metric)
+            phase.update(f"epoch {epoch} of {num_epochs}, best {metric} {value}")
 
         def on_batch(epoch: int, step: int) -> None:
             phase.advance()

@@ -22,13 +22,14 @@ class Trial:
         actions: What was done to the teacher to get this student.
         num_params: Trainable weights of the student; None where it could not be built.
         flops: Multiply-adds of one example; None where it could not be built.
-        validation_accuracy: Share of held-out examples classified right, 0 to 1; None if failed.
+        validation_metric: The metric on held-out data; an accuracy is 0 to 1; None if failed.
         objective: The value f(x) that the search maximises; None if failed.
         duration_secs: Wall seconds of the evaluation; a trial that shared its training with
             others of the same step is given the whole step's training time.
         step: The search step that proposed it, from 0.
         best_epoch: Epoch (from 1) whose weights were kept; None if failed.
         failure: One line that says why the trial failed; None if complete.
+        metric: Name of the metric.
 
     Example:
         >>> trial = Trial(0, COMPLETE, ActionSet(), 100, 2000, 0.5, 0.4, 1.0)
@@ -41,12 +42,18 @@ class Trial:
     actions: ActionSet
     num_params: int | None
     flops: int | None
-    validation_accuracy: float | None
+    validation_metric: float | None
     objective: float | None
     duration_secs: float
     step: int = 0
     best_epoch: int | None = None
     failure: str | None = None
+    metric: str = "accuracy"
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """The metric, where that is the accuracy."""
+        return self.validation_metric if self.metric == "accuracy" else None
 
     @property
     def is_complete(self) -> bool:
@@ -54,9 +61,13 @@ class Trial:
         return self.state == COMPLETE
 
     def to_json(self) -> dict[str, Any]:
-        """The trial as a JSON object, with the field names of this class."""
+        """The trial as a JSON object: the fields of this class, under their names.
+
+        Only the value of the metric is under the metric's name: `validation_accuracy`, say.
+        """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["actions"] = self.actions.to_json()
+        values[f"validation_{self.metric}"] = values.pop("validation_metric")
         return values
 
     @classmethod
@@ -64,6 +75,8 @@ class Trial:
         """The inverse of `to_json`; fields that this version does not know are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
+        metric = kept.setdefault("metric", "accuracy")
+        kept["validation_metric"] = values.get(f"validation_{metric}")
         kept["actions"] = ActionSet.from_json(kept["actions"])
         return cls(**kept)
 

@@ -28,8 +28,10 @@ def randomize(model, seed: int = 0):
     """Gives every weight a random value, BatchNormalization statistics included."""
     generator = np.random.default_rng(seed)
     for weight in model.weights:
+        if weight.path.endswith(("/mean", "/variance")):
+            continue  # a Normalization layer took them over when it was adapted
         values = generator.normal(0, 0.3, weight.shape)
-        if weight.path.endswith(("gamma", "moving_variance", "variance")):
+        if weight.path.endswith(("gamma", "moving_variance")):
             values = generator.uniform(0.5, 1.5, weight.shape)
         elif weight.path.endswith("kernel"):
             values *= 3 / np.sqrt(max(np.prod(weight.shape[:-1]), 9))
@@ -42,8 +44,12 @@ def examples_for(model, count: int = 2, seed: int = 1):
     generator = np.random.default_rng(seed)
 
     def draw(tensor):
-        shape = [length or 8 for length in tensor.shape[1:]]
-        return generator.normal(size=(count, *shape)).astype("float32")
+        shape = (tensor.shape[0] or count, *(length or 8 for length in tensor.shape[1:]))
+        if tensor.dtype == "string":
+            return keras.ops.convert_to_tensor(generator.choice(["red", "green", "new"], shape))
+        if tensor.dtype.startswith(("int", "uint")):
+            return generator.integers(0, 8, shape).astype(tensor.dtype)
+        return generator.normal(size=shape).astype(tensor.dtype)
 
     inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
     inputs = keras.tree.map_structure(draw, inputs)
@@ -92,6 +98,120 @@ def sequential():
             layers.Dense(3),
         ]
     )
+
+
+def backbone(**options):
+    """A network without a top for pictures of any size, as keras.applications gives them."""
+    inputs = keras.Input((None, None, 3))
+    stem = layers.Conv2D(6, 3, padding="same", name="conv1")(layers.Rescaling(0.5)(inputs))
+    stem = layers.ReLU()(layers.BatchNormalization(name="bn1")(stem))
+    branch = layers.Conv2D(6, 3, padding="same", name="conv2")(stem)
+    branch = layers.BatchNormalization(name="bn2")(branch)
+    output = layers.ReLU()(layers.Add()([branch, stem]))
+    return keras.Model(inputs, output, name="backbone", **options)
+
+
+def transfer_learning():
+    """A frozen backbone under a new top, whose layers have names of the backbone's."""
+    base = backbone()
+    base.trainable = False
+    inputs = keras.Input((8, 8, 3))
+    hidden = layers.GlobalAveragePooling2D()(base(inputs, training=False))
+    hidden = layers.Dense(8, activation="relu", name="conv1")(hidden)
+    return keras.Model(inputs, layers.Dense(3, name="conv2")(layers.Dropout(0.5)(hidden)))
+
+
+def sequential_of_models():
+    head = keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(3)], name="head")
+    pool = layers.GlobalAveragePooling2D()
+    return keras.Sequential([keras.Input((8, 8, 3)), backbone(), pool, head])
+
+
+def nested_deeply():
+    """Three levels, each called twice; two inputs in a dict, two outputs, one of them unused."""
+    first, second = keras.Input((6,), name="first"), keras.Input((6,), name="second")
+    hidden = layers.Dense(6, name="shared")(layers.Add()([first, second]))
+    unused = layers.Dense(2, name="unused")(hidden)
+    cell = keras.Model([first, second], {"unused": unused, "state": hidden}, name="cell")
+    inputs = keras.Input((6,))
+    state = cell([inputs, inputs])["state"]
+    state = cell({"first": layers.ReLU()(state), "second": inputs})["state"]
+    middle = keras.Model(inputs, [state, inputs], name="middle")
+    pixels = keras.Input((4,))
+    hidden = layers.Dense(6, name="shared")(pixels)
+    once, same = middle(hidden)
+    twice, _ = middle(layers.ReLU()(once))
+    return keras.Model(pixels, layers.Dense(3)(layers.Concatenate()([once, same, twice])))
+
+
+def siamese():
+    encoder = keras.Sequential(
+        [keras.Input((6, 6, 3)), layers.Conv2D(6, 3, activation="relu"), layers.Flatten()],
+        name="encoder",
+    )
+    left, right = keras.Input((6, 6, 3), name="left"), keras.Input((6, 6, 3), name="right")
+    distance = keras.ops.absolute(encoder(left) - encoder(right))
+    return keras.Model([left, right], layers.Dense(1)(layers.Dense(8)(distance)))
+
+
+def structures():
+    """Inputs and outputs in dicts and tuples; an output that is an input, one that is used."""
+    spare, given = keras.Input((5,), name="spare"), keras.Input((4,), name="given")
+    hidden = layers.Dense(8, activation="relu", name="hidden")(given)
+    top = layers.Dense(3, name="top")(layers.Dense(8, name="last")(hidden))
+    outputs = {"z": (top, [hidden]), "a": {"spare": spare, "again": top}}
+    return keras.Model({"spare": spare, "given": given}, outputs)
+
+
+def arguments():
+    """Calls with `training`, masks, initial states and constants."""
+    inputs = keras.Input((5, 4))
+    mask = keras.ops.any(inputs > 0, axis=-1)
+    hidden = layers.Dense(6)(inputs) + np.arange(6, dtype="float32")
+    hidden = layers.BatchNormalization()(hidden, training=False)
+    hidden = layers.Dropout(0.5)(hidden, training=False)
+    state = layers.Dense(3)(layers.GlobalAveragePooling1D()(hidden, mask=mask))
+    hidden = layers.GRU(3, return_sequences=True)(hidden, initial_state=state, mask=mask)
+    return keras.Model(inputs, layers.Dense(2)(hidden[:, -1]))
+
+
+def mixed_precision():
+    """A nested model of float32 on features of float16, and pictures of uint8."""
+    tail = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8), layers.BatchNormalization()], name="tail"
+    )
+    inputs = keras.Input((6, 6, 3), dtype="uint8")
+    base = backbone()
+    base.dtype_policy = "mixed_float16"
+    for layer in base.layers:
+        layer.dtype_policy = "mixed_float16"
+    hidden = layers.GlobalAveragePooling2D(dtype="mixed_float16")(base(inputs))
+    hidden = tail(layers.Dense(4, dtype="mixed_float16")(hidden))
+    return keras.Model(inputs, layers.Dense(3)(hidden))
+
+
+def layer_options():
+    """Frozen layers, regularizers, constraints and initializers."""
+    inputs = keras.Input((6, 6, 3))
+    hidden = layers.Conv2D(
+        6,
+        3,
+        kernel_regularizer=keras.regularizers.L2(0.01),
+        kernel_constraint=keras.constraints.MaxNorm(3),
+        kernel_initializer=keras.initializers.HeNormal(seed=3),
+        activity_regularizer="l1",
+        name="regularized",
+    )(inputs)
+    hidden = layers.BatchNormalization(trainable=False, name="frozen")(hidden)
+    hidden = layers.Conv2D(6, 3, padding="same", trainable=False, name="kept")(hidden)
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(hidden)))
+
+
+def variable_length():
+    inputs = keras.Input((None, 4))
+    inner = keras.Sequential([keras.Input((None, 4)), layers.Conv1D(6, 3)], name="inner")
+    hidden = layers.Conv1D(6, 3, padding="same")(layers.ReLU()(inner(inputs)))
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalMaxPooling1D()(hidden)))
 
 
 def several_inputs_and_ops():
@@ -304,6 +424,42 @@ def residual():
     return keras.Model(inputs, layers.Dense(3, name="top")(pooled))
 
 
+def vision_transformer():
+    """Patches, two blocks of attention and dense layers, the mean over all positions."""
+    inputs = keras.Input((8, 8, 3))
+    hidden = layers.Conv2D(8, 2, strides=2, name="patches")(inputs)
+    hidden = layers.Reshape((16, 8))(hidden)
+    for number in range(2):
+        normal = layers.LayerNormalization()(hidden)
+        attention = layers.MultiHeadAttention(2, 4, dropout=0.1, name=f"attention{number}")
+        hidden = layers.Add()([hidden, attention(normal, normal)])
+        dense = layers.LayerNormalization()(hidden)
+        dense = layers.Dense(16, activation="gelu", name=f"expand{number}")(dense)
+        hidden = layers.Add()([hidden, layers.Dense(8, name=f"shrink{number}")(dense)])
+    hidden = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(hidden))
+    return keras.Model(inputs, layers.Dense(3)(hidden))
+
+
+def text_classifier():
+    """Words, padded with zeros, which the mask leaves out."""
+    words = keras.Input((7,), dtype="int32")
+    hidden = layers.Embedding(8, 6, mask_zero=True, name="words")(words)
+    hidden = layers.LSTM(6, return_sequences=True, dropout=0.1, name="lstm")(hidden)
+    hidden = layers.Bidirectional(layers.GRU(4), name="both")(hidden)
+    return keras.Model(words, layers.Dense(2)(layers.Dense(9, activation="relu")(hidden)))
+
+
+def time_series():
+    """Causal convolutions with a residual connection, and a recurrent layer over them."""
+    inputs = keras.Input((16, 2))
+    hidden = layers.Conv1D(6, 3, padding="causal", activation="relu", name="stem")(inputs)
+    branch = layers.Conv1D(6, 3, padding="causal", dilation_rate=2, name="branch")(hidden)
+    branch = layers.Activation("relu")(layers.BatchNormalization()(branch))
+    hidden = layers.MaxPooling1D()(layers.Add()([hidden, branch]))
+    hidden = layers.TimeDistributed(layers.Dense(5, activation="tanh", name="each"))(hidden)
+    return keras.Model(inputs, layers.Dense(1)(layers.SimpleRNN(4)(hidden)))
+
+
 MODELS = {
     function.__name__: function
     for function in (
@@ -329,5 +485,17 @@ MODELS = {
         channels_first,
         frozen_noise,
         residual,
+        transfer_learning,
+        sequential_of_models,
+        nested_deeply,
+        siamese,
+        structures,
+        arguments,
+        mixed_precision,
+        layer_options,
+        variable_length,
+        vision_transformer,
+        text_classifier,
+        time_series,
     )
 }

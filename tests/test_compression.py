@@ -25,7 +25,7 @@ from esnac_tf.display import Display
 from esnac_tf.distillation import joint_step
 from esnac_tf.errors import UserError
 from esnac_tf.evaluation import Evaluator
-from esnac_tf.record import read_trials
+from esnac_tf.trial_log import read_trials
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -40,8 +40,12 @@ def comparable(trials):
     return [dataclasses.replace(trial, duration_secs=0.0) for trial in trials]
 
 
-def without_secs(summary):
-    return {key: value for key, value in summary.items() if key != "duration_secs"}
+def without_secs(value):
+    """A summary without what two runs measure differently."""
+    if isinstance(value, dict):
+        kept = {key: part for key, part in value.items() if not key.endswith("_secs")}
+        return {key: without_secs(part) for key, part in kept.items() if key != "file_bytes"}
+    return [without_secs(part) for part in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +162,7 @@ class TestResume:
     def test_after_an_interruption_between_two_trials(self, finished, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             search(run_dir=tmp_path, display=Interrupting(1))
-        assert [trial.number for trial in read_trials(tmp_path)] == [0, 1]
+        assert [trial.number for trial in read_trials(tmp_path)] == [0, 1, 2]
         self.resumed_equals(finished[2], tmp_path)
 
     def test_after_an_interruption_while_students_train(self, finished, tmp_path, monkeypatch):
@@ -221,6 +225,24 @@ class TestResume:
         narrow = toy.examples(32, features=7)
         told(search, train=narrow, run_dir=tmp_path, seed=1)
         search(run_dir=tmp_path, seed=2, num_steps=1, full_epochs=0)
+
+    def test_so_may_the_teacher_and_the_data(self, tmp_path, monkeypatch):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Evaluator, "evaluate", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                search(run_dir=tmp_path, num_steps=1, full_epochs=0)
+        assert (tmp_path / "teacher.json").is_file()
+        assert not (tmp_path / "trials.jsonl").exists()
+        other = toy.teacher()
+        other.get_layer("classes").bias.assign([1.0, 0.0, 0.0])
+        data = toy.examples(48, seed=5)
+        result = search(other, data, data, run_dir=tmp_path, num_steps=1, full_epochs=0)
+        recorded = json.loads((tmp_path / "teacher.json").read_text())
+        assert recorded["validation_accuracy"] == pytest.approx(toy.accuracy(other, data))
+        assert len(result.trials) == toy.SHORT["num_kernels"]
 
 
 class TestData:
@@ -290,11 +312,6 @@ def multi_output():
     return keras.Model(model.input, [model.output, model.get_layer("stem").output])
 
 
-def dict_output():
-    model = toy.teacher()
-    return keras.Model(model.input, {"scores": model.output})
-
-
 def two_inputs():
     one, other = keras.Input((8,), name="one"), keras.Input((8,), name="other")
     hidden = keras.layers.Dense(8)(keras.layers.Add()([one, other]))
@@ -325,11 +342,10 @@ class TestErrors:
             (Subclassed, "not functional"),
             (unbuilt, "not built"),
             (lambda: "resnet18", "received str"),
-            (multi_output, r"outputs of shape \(None, 3\), \(None, 12\)"),
-            (dict_output, "dict with the keys scores"),
-            (two_inputs, "inputs one, other"),
+            (multi_output, "is not compiled, so its loss is not known"),
+            (two_inputs, r"inputs one \(8,\), other \(8,\), the training data gives \(8,\)"),
             (only_classes, "Nothing can be taken"),
-            (useless, "no held-out example right"),
+            (useless, "has the accuracy 0 on the held-out data"),
         ],
         ids=lambda value: getattr(value, "__name__", ""),
     )

@@ -66,7 +66,7 @@ def make_trial(number, **values):
         "actions": ActionSet(),
         "num_params": 1_234_567,
         "flops": 2_000_000,
-        "validation_accuracy": 0.91237,
+        "validation_metric": 0.91237,
         "objective": 0.81239,
         "duration_secs": 75.0,
     }
@@ -93,7 +93,7 @@ class TestTrialFinished:
             3,
             state="failed",
             objective=None,
-            validation_accuracy=None,
+            validation_metric=None,
             num_params=None,
             failure="[red]no\n  channels[/red] \x1b[31m:bomb:\r" + "x" * 300,
         )

@@ -22,7 +22,9 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 RECIPES = sorted((ROOT / "flags").glob("*.flags"))
 PAPER = [path for path in RECIPES if path.name.startswith("paper_")]
 # Settings that are not the method's: they are left to the machine and the user.
-NOT_THE_METHOD = {"distribute", "mixed_precision", "jit_compile", "export"}
+NOT_THE_METHOD = {
+    "distribute", "mixed_precision", "jit_compile", "export", "metric", "metric_direction", "loss"
+}  # fmt: skip
 
 
 def python(*arguments, cwd=ROOT, code=0):

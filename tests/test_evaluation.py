@@ -92,7 +92,7 @@ def test_numbers_can_be_computed_again_from_the_student(evaluated, evaluator):
         assert trial.validation_accuracy == pytest.approx(toy.accuracy(student, toy.VALIDATION))
         teacher = evaluator.teacher_measurement
         saved = 1 - num_params / teacher.num_params
-        expected = saved * (2 - saved) * trial.validation_accuracy / teacher.accuracy
+        expected = saved * (2 - saved) * trial.validation_accuracy / teacher.quality
         assert trial.objective == pytest.approx(expected)
         assert trial.best_epoch in (1, 2)
         assert trial.failure is None

@@ -31,7 +31,7 @@ def test_more_accuracy_is_worth_more_at_the_same_cost(name, teacher, student, ac
     smaller = min(student.num_params, student.flops) < min(teacher.num_params, teacher.flops) and (
         student.num_params < teacher.num_params and student.flops < teacher.flops
     )
-    if smaller and accuracy > student.accuracy:
+    if smaller and accuracy > student.quality:
         assert objective(better, teacher) > objective(student, teacher)
 
 

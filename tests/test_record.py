@@ -15,9 +15,10 @@ import pytest
 import esnac_tf
 from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import UserError
-from esnac_tf.record import RunFolder, read_trials
+from esnac_tf.record import RunFolder
 from esnac_tf.scalars import ScalarWriter
 from esnac_tf.trial import Trial
+from esnac_tf.trial_log import read_trials
 
 ROOT = pathlib.Path(esnac_tf.__file__).parents[1]
 
@@ -114,13 +115,18 @@ class TestConfig:
 
     def test_settings_are_replaced_where_no_trial_depends_on_them(self, folder):
         folder.check_or_write_config({"teacher": "vgg16"})
-        folder.write_teacher({"validation_accuracy": 0.5})
-        folder.check_or_write_config({"teacher": "vgg16"})
-        assert folder.teacher() == {"validation_accuracy": 0.5}
         folder.check_or_write_config({"teacher": "vgg19"})
-        assert folder.teacher() is None
         folder.append(make_trial(0))
         folder.check_or_write_config({"teacher": "vgg19"})
+        with pytest.raises(UserError, match="other settings"):
+            folder.check_or_write_config({"teacher": "vgg16"})
+
+    def test_a_teacher_counts_once_a_trial_depends_on_it(self, folder):
+        for accuracy in (0.5, 0.75):
+            folder.write_teacher({"validation_accuracy": accuracy})
+            assert folder.teacher() is None
+        folder.append(make_trial(0))
+        assert folder.teacher() == {"validation_accuracy": 0.75}
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": NaN}', "\ufeff"])
     def test_an_unreadable_config_is_told(self, folder, content):
@@ -139,6 +145,7 @@ class TestSummary:
         assert folder.teacher() is None
         assert folder.summary() is None
         folder.write_teacher({"num_params": 10, "validation_accuracy": np.float32(0.5)})
+        folder.append(make_trial(0))
         folder.write_summary({"teacher": folder.teacher(), "students": [{"objective": np.nan}]})
         assert folder.summary() == {
             "teacher": {"num_params": 10, "validation_accuracy": 0.5},
@@ -213,7 +220,7 @@ class TestScalarWriter:
         event_accumulator = pytest.importorskip(
             "tensorboard.backend.event_processing.event_accumulator"
         )
-        failed = make_trial(1, state="failed", objective=None, validation_accuracy=None)
+        failed = make_trial(1, state="failed", objective=None, validation_metric=None)
         with ScalarWriter(folder.tensorboard_path) as writer:
             writer.write(make_trial(0), best_objective=0.4)
             writer.write(failed, best_objective=0.4)

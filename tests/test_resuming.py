@@ -152,6 +152,12 @@ class TestCheckTeacher:
         check_teacher(run, {"weights_sha256": "w", "data_sha256": "d"})
         check_teacher(run, {"data_sha256": "d"})
 
+    def test_a_run_without_a_trial_takes_any(self, tmp_path):
+        with RunFolder(tmp_path) as folder:
+            folder.write_teacher(self.RECORDED)
+        assert recorded_teacher(tmp_path) is None
+        check_teacher(tmp_path, {"weights_sha256": "x", "data_sha256": "x"})
+
     def test_a_folder_without_a_teacher_takes_any(self, run, tmp_path):
         assert recorded_teacher(run) is None
         check_teacher(run, {"weights_sha256": "w", "data_sha256": "d"})
@@ -182,7 +188,8 @@ class TestCheckTeacher:
 
 class TestFinishedSummary:
     def summary(self, **student):
-        student = {"exports": {"keras": "1.keras"}, "export_failures": {"litert": "no"}, **student}
+        exports = {"keras": "1.keras", "litert": "1.tflite"}
+        student = {"exports": exports, "export_failures": {}, **student}
         return {"settings": {**FREE, "export": ["keras", "litert"]}, "students": [student]}
 
     def test_a_run_with_nothing_left_to_do_is_finished(self, run):
@@ -200,9 +207,11 @@ class TestFinishedSummary:
             folder.write_summary(self.summary())
         assert finished_summary(run, {**FREE, **change}) is None
 
-    def test_nor_is_one_whose_export_was_interrupted(self, run):
+    @pytest.mark.parametrize("failures", [{}, {"litert": "No space left on device"}])
+    def test_nor_is_one_whose_export_was_interrupted_or_failed(self, run, failures):
+        student = {"exports": {"keras": "1.keras"}, "export_failures": failures}
         with RunFolder(run) as folder:
-            folder.write_summary(self.summary(export_failures={}))
+            folder.write_summary(self.summary(**student))
         assert finished_summary(run, FREE) is None
 
     def test_a_broken_summary_is_told(self, run):

@@ -56,6 +56,24 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+# A module of the user's own, and a model with its layer.
+OWN_LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+def model():
+    inputs = keras.Input((8,))
+    hidden = Doubled()(keras.layers.Dense(16, activation="relu")(inputs))
+    for name in "abc":
+        hidden = keras.layers.Dense(16, activation="relu", name=name)(hidden)
+    return keras.Model(inputs, keras.layers.Dense(3)(hidden), name="own")
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A working folder: toy.npz, toy.keras and much that is broken."""
@@ -75,11 +93,19 @@ def folder(tmp_path_factory):
     (path / "folder.keras").mkdir()
     inputs = keras.Input((8,))
     hidden = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(4)(inputs))
+    hidden = keras.layers.Dense(8)(hidden)
     keras.Model(inputs, keras.layers.Dense(3)(hidden)).save(path / "lambda.keras")
     keras.Model(model.input, [model.output, model.output]).save(path / "outputs.keras")
+    (path / "own_layers.py").write_text(OWN_LAYERS)
+    (path / "failing.py").write_text("raise RuntimeError('of two\\nlines')\n")
+    shutil.copy(path / "toy.keras", path / "kept.keras")
+    (path / "kept.teacher.keras").write_text("another")
+    (path / "link.keras").symlink_to("toy.keras")
     (path / "run_is_a_file").write_text("")
     (path / "home").mkdir()
     (path / "home" / "is_a_file").write_text("")
+    writes = "import keras, own_layers; own_layers.model().save('own.keras')"
+    assert run([sys.executable, "-c", writes], path).returncode == 0
     pictures = {name: x.astype("float32")[:, :, None, None] for name, x in data.items()}
     np.savez(path / "pictures.npz", **pictures, y_train=y_train, y_test=y_test)
     (path / "resnet18").mkdir()  # a name wins over a folder of the same spelling
@@ -102,6 +128,11 @@ EARLY = {
     "--teacher=~/missing.keras --dataset=toy.npz": "home/missing.keras does not exist",
     "--teacher=toy.keras --dataset=toy.npz --num_steps=0": "--num_steps=0 searches no students",
     "--teacher=toy.keras --dataset=toy.npz --num_steps=0 --run_dir=new": "Raise --num_steps",
+    "--teacher=resnet18 --dataset=digits --in_place": "--in_place replaces a file",
+    "--teacher=kept.keras --dataset=toy.npz --in_place": "kept.teacher.keras is there already",
+    "--teacher=link.keras --dataset=toy.npz --in_place": "toy.keras.",
+    "--teacher=notes.h5 --dataset=toy.npz --in_place": "notes.h5 does not exist",
+    "--teacher=notes.txt --dataset=toy.npz --in_place": "--in_place replaces .keras files",
     "--num_steps=many": "--num_steps must be a whole number of at least 0, received 'many'.",
     "--mixed_precision=maybe": "--mixed_precision must be true or false, received 'maybe'.",
     **{
@@ -119,6 +150,10 @@ EARLY = {
             "input_scale=nan": "--input_scale must be above 0",
             "channel_groups=all": "--channel_groups must be one of width, dependency",
             "channel_importance=all": "--channel_importance must be one of",
+            "round_channels_to=0": "--round_channels_to must be a whole number of at least 1",
+            "protect=conv(": "--protect must be a regular expression, received 'conv(': ",
+            "max_drop=-1": "--max_drop must be 0 or more, received -1.0.",
+            "max_drop=nan": "--max_drop must be 0 or more",
             "distribute=all": "--distribute must be one of auto, none, mirrored",
             "strategy=esnak": "Unknown strategy 'esnak'. Did you mean 'esnac'?",
             "acquisition=expected": "Unknown acquisition 'expected'.",
@@ -139,7 +174,17 @@ LATE = {
     "--teacher=short.keras --dataset=toy.npz": "short.keras is broken",
     "--teacher=folder.keras --dataset=toy.npz": "is a folder",
     "--teacher=notes.txt --dataset=toy.npz": "received the suffix '.txt'",
-    "--teacher=lambda.keras --dataset=toy.npz": "has a Lambda layer",
+    "--teacher=lambda.keras --dataset=toy.npz": "Give --trust_teacher if the file is your own",
+    "--teacher=own.keras --dataset=toy.npz": "found if --custom_objects=MODULE names the module",
+    "--teacher=own.keras --dataset=toy.npz --custom_objects=own_layer":
+        "can't import 'own_layer': ModuleNotFoundError: No module named 'own_layer'",
+    "--teacher=own.keras --dataset=toy.npz --custom_objects=own_layers.py": "without .py",
+    "--teacher=own.keras --dataset=toy.npz --custom_objects=failing":
+        "can't import 'failing': RuntimeError: of two lines.",
+    "--teacher=toy.keras --dataset=toy.npz --protect=conv --dry_run":
+        "protect='conv' matches no layer of 'toy'.",
+    "--teacher=toy.keras --dataset=toy.npz --protect=conv": "matches no layer of 'toy'.",
+    "--teacher=toy.keras --dataset=toy.npz --protect=. --dry_run": "leaves nothing of 'toy'",
     "--teacher=outputs.keras --dataset=toy.npz": "outputs of shape (None, 3), (None, 3)",
     "--teacher=toy.keras --dataset=four.npz": "has 3 classes, the data set four.npz has 4",
     "--teacher=toy.keras --dataset=narrow.npz": "(8,), the training data has (7,)",
@@ -215,6 +260,24 @@ def test_a_reader_who_leaves_is_no_error(folder):
     command = f"'{sys.executable}' -m esnac_tf.search --help | head -1"
     result = run(["bash", "-c", command], folder)
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--teacher=own.keras", "--custom_objects=own_layers", "--protect=c"],
+        ["--teacher=lambda.keras", "--trust_teacher", "--round_channels_to=2"],
+    ],
+)
+def test_layers_of_one_s_own_are_loaded_when_told(folder, tmp_path, flags):
+    short = [flag for flag in SHORT if not flag.startswith(("--export", "--num_steps"))]
+    result = run(
+        [*COMMAND, *flags, "--dataset=toy.npz", f"--run_dir={tmp_path}", *short, "--num_steps=1",
+         "--strategy=random", "--export=keras"], folder
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stderr == ""
+    assert len(list((tmp_path / "students").iterdir())) == 1
 
 
 def test_a_mistake_in_a_process_of_its_own(folder):
@@ -436,6 +499,22 @@ class TestFinishedRunOfANamedTeacher:
             run_folder.write_teacher({"weights_sha256": "other", "data_sha256": "other"})
         assert search.main(NAMED) == 0
         assert recorder.calls == ["teacher", "search"]
+
+    def test_nor_does_one_of_the_same_settings(self, recorder):
+        search.main(NAMED)
+        for name in ("trials.jsonl", "summary.json"):
+            pathlib.Path("run", name).unlink()
+        assert search.main(NAMED) == 0  # with other weights: each call builds some
+        assert recorder.calls == ["teacher", "search"] * 2
+
+    def test_an_export_that_failed_is_tried_again(self, recorder, capsys):
+        search.main(NAMED)
+        with RunFolder("run") as run_folder:
+            student = {"exports": {}, "export_failures": {"keras": "No space left on device"}}
+            run_folder.write_summary({**run_folder.summary(), "students": [student]})
+        search.main(NAMED)
+        assert recorder.calls == ["teacher", "search"] * 2
+        assert "is finished" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("before", [[], ["out2"], ["out2", "out2/run"]])

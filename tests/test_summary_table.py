@@ -4,7 +4,12 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from esnac_tf.summary_table import UNLIMITED_WIDTH, model_rows, parts_that_fit
+from esnac_tf.summary_table import (
+    UNLIMITED_WIDTH,
+    footprint_line,
+    model_rows,
+    parts_that_fit,
+)
 
 LONG = "/home/somebody/a/long/way/down/to/the/runs/of/2026/cifar100-resnet34"
 SUMMARY = {
@@ -14,6 +19,8 @@ SUMMARY = {
             "num_params": 2_845_123,
             "times_smaller": 7.4802,
             "objective": 0.94174,
+            "file_bytes": 1_200_000,
+            "latency_secs": 0.00045,
             "exports": {"litert": "students/1.tflite", "keras": "students/1.keras"},
         },
         {"num_params": 900, "exports": {}},
@@ -34,6 +41,12 @@ def test_a_row_has_a_text_for_each_column_and_paths_in_the_run_folder():
     assert first.name == "student 1"
     assert first.values == ("-", "-", "2,845,123", "7.48x", "-", "0.9417")
     assert (teacher.paths, first.paths, second.paths) == ((), PATHS, ())
+
+
+def test_what_was_measured_of_size_and_latency_is_told_in_a_line():
+    line = footprint_line(SUMMARY)
+    assert line.endswith("on this CPU: student 1 1.2 MB, 0.45 ms.")
+    assert footprint_line({}) is None
 
 
 @pytest.mark.parametrize("summary", [{}, {"teacher": None, "students": None}])

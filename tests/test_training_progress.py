@@ -31,7 +31,7 @@ def lines_of(batches):
     display = Display(file=file, clock=Clock())
     with training_progress(display, "Step 1", 2, batches) as (on_epoch, on_batch):
         on_batch(1, 1)
-        records = {0: EpochRecord(1, 0.5, 0.25, 1.0), 3: EpochRecord(1, 0.5, 0.75, 1.0)}
+        records = {0: EpochRecord(1, 0.5, 0.25, 0.25, 1.0), 3: EpochRecord(1, 0.5, 0.75, 0.75, 1.0)}
         on_epoch(1, records)
         on_batch(2, 1)
     return file.getvalue().splitlines()

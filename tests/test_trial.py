@@ -20,7 +20,7 @@ trials = st.builds(
     ),
     num_params=st.none() | st.integers(1, 10**9),
     flops=st.none() | st.integers(0, 10**12),
-    validation_accuracy=st.none() | numbers,
+    validation_metric=st.none() | numbers,
     objective=st.none() | numbers,
     duration_secs=st.floats(0, 1e6),
     step=st.integers(0, 20),

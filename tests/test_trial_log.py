@@ -50,7 +50,7 @@ def test_a_new_folder_has_none_and_no_file(log, path):
 
 def test_trials_come_back_in_order_also_in_a_later_run(tmp_path):
     failed = make_trial(
-        1, state="failed", objective=None, validation_accuracy=None, failure="no channels"
+        1, state="failed", objective=None, validation_metric=None, failure="no channels"
     )
     with opened(tmp_path) as log:
         log.append(make_trial(2))
@@ -71,13 +71,14 @@ def test_a_line_is_one_json_object_with_the_format_and_the_fields_of_a_trial(log
     log.append(make_trial(0))
     (line,) = path.read_bytes().splitlines()
     fields = {field.name for field in dataclasses.fields(Trial)}
-    assert json.loads(line).keys() == fields | {"format"}
+    wanted = (fields - {"validation_metric"}) | {"validation_accuracy", "format"}
+    assert json.loads(line).keys() == wanted
     assert json.loads(line)["format"] == 1
 
 
 def test_what_is_not_finite_is_written_as_null(log, tmp_path):
-    log.append(make_trial(0, objective=float("nan"), validation_accuracy=np.float32("inf")))
-    assert read_trials(tmp_path) == [make_trial(0, objective=None, validation_accuracy=None)]
+    log.append(make_trial(0, objective=float("nan"), validation_metric=np.float32("inf")))
+    assert read_trials(tmp_path) == [make_trial(0, objective=None, validation_metric=None)]
 
 
 def test_numbers_of_numpy_are_written(log, tmp_path):

@@ -19,7 +19,9 @@ from esnac_tf.families import Family
 
 __all__ = ["FAMILY", "Normalization", "Source", "Splits", "load", "names"]
 
-FAMILY = Family("dataset", __name__, frozenset({"digests", "given", "pipelines", "splits"}))
+FAMILY = Family(
+    "dataset", __name__, frozenset({"digests", "given", "pipelines", "splits", "structures"})
+)
 
 
 def names() -> list[str]:

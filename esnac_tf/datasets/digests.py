@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.pipelines import TrainingBatches
+from esnac_tf.datasets.structures import StructuredBatches
 
 
 def digest_of(arrays: Iterable[Any]) -> str:
@@ -29,16 +30,30 @@ def digest_of(arrays: Iterable[Any]) -> str:
 def data_digest(batches: Any, validation: tf.data.Dataset) -> str:
     """SHA-256 of what a search trains on and is judged by, as far as it must be repeatable.
 
-    How many held-out examples there are of each class, in any order; and of training data
+    How many held-out examples there are of each class, in any order (of labels that are no
+    classes, their sums); and of training data
     that was given as arrays the first batch, which depends on all examples' number and order.
 
     Args:
         batches: Training data by epoch.
         validation: Batches (x, y, weight).
     """
-    labels = [np.asarray(y)[np.asarray(weight) > 0] for _, y, weight in validation]
-    parts = [np.bincount(np.concatenate(labels))]
-    if isinstance(batches, TrainingBatches):
-        x, y = next(iter(batches.epoch(0)))
-        parts += [x.numpy(), y.numpy()]
+    parts = [_counts(validation)]
+    if isinstance(batches, (TrainingBatches, StructuredBatches)):
+        parts += tf.nest.flatten(next(iter(batches.epoch(0))))
     return digest_of(parts)
+
+
+def _counts(validation: tf.data.Dataset) -> Any:
+    """How many held-out examples there are of each class; of labels that are none, their sums."""
+    classes, sums = [], []
+    for _, y, weight in validation:
+        rows = np.asarray(weight) > 0
+        labels = [np.asarray(part)[rows] for part in tf.nest.flatten(y)]
+        if len(labels) == 1 and labels[0].ndim == 1 and labels[0].dtype == np.int32:
+            classes.append(labels[0])
+        else:
+            sums.append([rows.sum(), *(part.astype(np.float64).sum() for part in labels)])
+    if classes:
+        return np.bincount(np.concatenate(classes))
+    return np.array([f"{total:.6g}" for total in np.sum(sums, axis=0)], "S")

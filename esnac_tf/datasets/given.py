@@ -1,13 +1,23 @@
-"""Data as `model.fit` takes it -> batches: arrays, or a tf.data.Dataset of batches."""
+"""Data as `model.fit` takes it -> batches: arrays, a tf.data.Dataset or a PyDataset of batches.
+
+Labels of classifiers become class numbers [B]; those of other models stay as they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+from esnac_tf.datasets.structures import (
+    StructuredBatches,
+    dataset_of,
+    structured_evaluation_batches,
+)
 from esnac_tf.errors import UserError
 
 
@@ -17,8 +27,9 @@ class DatasetBatches:
     Only batches of the size of the first one are used, so that shapes are fixed.
 
     Args:
-        dataset: Of batches (x [B, ...], y [B], [B, 1] or one-hot [B, C]).
+        dataset: Of batches (x [B, ...], y): of a classifier [B], [B, 1] or one-hot [B, C].
         num_classes: C, as the model has it; None if it is not known.
+        is_classifier: Whether labels are classes.
 
     Attributes:
         batch_size: B.
@@ -29,9 +40,14 @@ class DatasetBatches:
             of its first batch is out of range.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, num_classes: int | None = None) -> None:
-        self._dataset = _class_numbers(dataset, num_classes)
-        self.batch_size = _first_size(self._dataset, num_classes)
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        num_classes: int | None = None,
+        is_classifier: bool = True,
+    ) -> None:
+        self._dataset = _checked(dataset, num_classes, is_classifier)
+        self.batch_size = _first_size(self._dataset, num_classes, is_classifier)
         count = int(self._dataset.cardinality().numpy())
         self.num_batches = count if count >= 0 else None
 
@@ -39,28 +55,33 @@ class DatasetBatches:
         """The batches of an epoch; whether they differ from epoch to epoch is the dataset's."""
         size = self.batch_size
 
-        def is_full(x: Any, y: tf.Tensor) -> tf.Tensor:
-            return tf.equal(tf.shape(y)[0], size)
+        def is_full(x: Any, y: Any) -> tf.Tensor:
+            return tf.equal(tf.shape(tf.nest.flatten(y)[0])[0], size)
 
-        def fix(x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
-            fixed = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [size, *t.shape[1:]]), x)
-            return fixed, tf.ensure_shape(y, [size])
+        def fix(*batch: Any) -> Any:
+            return tf.nest.map_structure(lambda t: tf.ensure_shape(t, [size, *t.shape[1:]]), batch)
 
         return self._dataset.filter(is_full).map(fix).prefetch(2)
 
 
 def given_training_batches(
-    data: Any, batch_size: int, seed: int = 0, num_classes: int | None = None
-) -> TrainingBatches | DatasetBatches:
+    data: Any,
+    batch_size: int,
+    seed: int = 0,
+    num_classes: int | None = None,
+    is_classifier: bool = True,
+) -> TrainingBatches | DatasetBatches | StructuredBatches:
     """Training data as the user gives it, as batches.
 
     Args:
-        data: (x, y) arrays, shuffled anew in each epoch, a tf.data.Dataset of batches, or
-            batches by epoch, which are returned as they are.
+        data: (x, y) arrays, or structures of arrays, shuffled anew in each epoch, a
+            tf.data.Dataset or keras.utils.PyDataset of batches, or batches by epoch, which are
+            returned as they are.
         batch_size: Of arrays; a dataset has its own.
         seed: Seed of shuffling.
         num_classes: C, as the model has it: labels must be in 0 .. C - 1, one-hot labels must
             have C columns. None checks neither. Of datasets the first batch is looked at.
+        is_classifier: Whether labels are classes; else they are taken as they are.
 
     Raises:
         UserError: The data is neither, its parts don't fit each other, or the labels are out of
@@ -70,25 +91,31 @@ def given_training_batches(
         >>> given_training_batches((np.zeros((10, 2)), np.zeros(10, int)), 4).num_batches
         2
     """
-    if isinstance(data, (TrainingBatches, DatasetBatches)):
+    if isinstance(data, (TrainingBatches, DatasetBatches, StructuredBatches)):
         return data
+    if isinstance(data, keras.utils.PyDataset):
+        data = dataset_of(data)
     if isinstance(data, tf.data.Dataset):
-        return DatasetBatches(data, num_classes)
-    x, y = _arrays(data, num_classes)
-    return TrainingBatches(x, y, batch_size, seed=seed)
+        return DatasetBatches(data, num_classes, is_classifier)
+    x, y = _arrays(data, num_classes, is_classifier)
+    if is_classifier and _is_plain(x):
+        return TrainingBatches(x, y, batch_size, seed=seed)
+    return StructuredBatches(x, y, batch_size, seed)
 
 
 def given_evaluation_batches(
-    data: Any, batch_size: int, num_classes: int | None = None
+    data: Any, batch_size: int, num_classes: int | None = None, is_classifier: bool = True
 ) -> tf.data.Dataset:
     """Held-out data as the user gives it, as batches (x, y, weight) of one shape.
 
     Args:
-        data: (x, y) arrays, or a tf.data.Dataset of batches (x, y) or (x, y, weight). Batches
-            are brought to the size of the first one, and the last is filled up with rows of
-            weight 0; a dataset of (x, y, weight) that is so already is returned as it is.
+        data: (x, y) arrays or structures of arrays, or a tf.data.Dataset or PyDataset of batches
+            (x, y) or (x, y, weight). Batches are brought to the size of the first one, and the
+            last is filled up with rows of weight 0; a dataset of (x, y, weight) that is so
+            already is returned as it is.
         batch_size: Of arrays; a dataset has its own.
         num_classes: As for `given_training_batches`.
+        is_classifier: Likewise.
 
     Raises:
         UserError: The data is neither, its parts don't fit each other, or the labels are out of
@@ -99,52 +126,79 @@ def given_evaluation_batches(
         >>> [weight.numpy().tolist() for _, _, weight in dataset]
         [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]
     """
+    if isinstance(data, keras.utils.PyDataset):
+        data = dataset_of(data)
     if not isinstance(data, tf.data.Dataset):
-        return evaluation_batches(*_arrays(data, num_classes), batch_size)
-    dataset = _class_numbers(data, num_classes, with_weights=True)
-    size = _first_size(dataset, num_classes)
+        x, y = _arrays(data, num_classes, is_classifier)
+        if is_classifier and _is_plain(x):
+            return evaluation_batches(x, y, batch_size)
+        return structured_evaluation_batches(x, y, batch_size)
+    dataset = _checked(data, num_classes, is_classifier, with_weights=True)
+    size = _first_size(dataset, num_classes, is_classifier)
     spec = dataset.element_spec
     if len(spec) == 3 and all(part.shape[:1] == [size] for part in tf.nest.flatten(spec)):
         return dataset
 
-    def pad(x: Any, y: tf.Tensor, weight: Any = None) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        weight = tf.ones_like(y, tf.float32) if weight is None else tf.cast(weight, tf.float32)
-        missing = size - tf.shape(y)[0]
+    def pad(x: Any, y: Any, weight: Any = None) -> tuple[Any, Any, tf.Tensor]:
+        rows = tf.shape(tf.nest.flatten(y)[0])[:1]
+        weight = tf.ones(rows) if weight is None else tf.cast(weight, tf.float32)
+        missing = size - rows[0]
 
         def fill(tensor: tf.Tensor) -> tf.Tensor:
             padded = tf.pad(tensor, [[0, missing], *[[0, 0]] * (len(tensor.shape) - 1)])
             return tf.ensure_shape(padded, [size, *tensor.shape[1:]])
 
-        return tf.nest.map_structure(fill, x), fill(y), fill(weight)
+        return tf.nest.map_structure(fill, (x, y, weight))
 
     return dataset.rebatch(size).map(pad).prefetch(2)
 
 
-def _arrays(data: Any, num_classes: int | None) -> tuple[Any, Any]:
+def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[Any, Any]:
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError(
             f"Expected data as (x, y) arrays or a tf.data.Dataset of batches, received "
             f"{type(data).__name__}.\nGive for instance train=(x_train, y_train)."
         )
-    x, y = np.asarray(data[0]), np.asarray(data[1])
+    if not is_classifier:
+        return data[0], data[1]
+    x = data[0]
+    if isinstance(x, Mapping) or (isinstance(x, (tuple, list)) and hasattr(x[0], "shape")):
+        x = tf.nest.map_structure(np.asarray, x)
+        return x, _class_number_array(np.asarray(data[1]), num_classes)
+    x, y = np.asarray(x), np.asarray(data[1])
     for name, array in (("x", x), ("y", y)):
         if array.dtype.kind not in "biuf":
             raise UserError(
                 f"{name} must be an array of numbers of one shape, received the dtype "
                 f"{array.dtype}.\nGive for instance train=(x_train, y_train)."
             )
+    return x, _class_number_array(y, num_classes)
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether the examples are one array."""
+    return isinstance(x, np.ndarray)
+
+
+def _class_number_array(y: Any, num_classes: int | None) -> Any:
     if y.ndim == 2:
         _check_columns(y.shape[1], num_classes)
         y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
     y = y.astype(np.int64)
     _check_range(y, num_classes)
-    return x, y
+    return y
 
 
-def _class_numbers(
-    dataset: tf.data.Dataset, num_classes: int | None, with_weights: bool = False
+def _checked(
+    dataset: tf.data.Dataset,
+    num_classes: int | None,
+    is_classifier: bool,
+    with_weights: bool = False,
 ) -> tf.data.Dataset:
-    """The dataset with labels as class numbers [B]; its batches may have weights [B]."""
+    """The dataset, of a classifier with labels as class numbers [B].
+
+    Its batches may have weights [B].
+    """
     spec = dataset.element_spec
     if with_weights and isinstance(spec, tuple) and len(spec) == 3:
         if getattr(spec[2], "shape", tf.TensorShape(())).rank not in (1, None):
@@ -157,12 +211,12 @@ def _class_numbers(
             f"Expected a tf.data.Dataset of (x, y) batches, received elements {spec}.\n"
             "Batch it, and leave sample weights out."
         )
-    if not isinstance(spec[1], tf.TensorSpec) or (spec[1].shape.rank or 0) > 2:
+    if is_classifier and (not isinstance(spec[1], tf.TensorSpec) or (spec[1].shape.rank or 0) > 2):
         raise UserError(
             f"Labels must be class numbers [B] or one-hot [B, C], received {spec[1]}.\n"
             "Give batches of (x, y) with such labels."
         )
-    if spec[1].shape.rank == 0:
+    if tf.nest.flatten(spec[1])[0].shape.rank == 0:
         raise UserError(
             "Expected a tf.data.Dataset of (x, y) batches, received single examples.\n"
             "Batch it: dataset.batch(128)."
@@ -172,6 +226,8 @@ def _class_numbers(
             "The tf.data.Dataset has no end, so an epoch would have none.\n"
             "Leave repeat() out, or end it with take(number_of_batches)."
         )
+    if not is_classifier:
+        return dataset
     if spec[1].shape.rank == 2:
         _check_columns(spec[1].shape[1], num_classes)
     elif spec[1].dtype == tf.int32:
@@ -185,11 +241,14 @@ def _class_numbers(
     return dataset.map(convert)
 
 
-def _first_size(dataset: tf.data.Dataset, num_classes: int | None) -> int:
+def _first_size(
+    dataset: tf.data.Dataset, num_classes: int | None, is_classifier: bool = True
+) -> int:
     """The size of the first batch, whose labels are looked at."""
     for _, y, *_ in dataset.take(1):
-        _check_range(y.numpy(), num_classes)
-        return int(y.shape[0])
+        if is_classifier:
+            _check_range(y.numpy(), num_classes)
+        return int(tf.nest.flatten(y)[0].shape[0])
     raise UserError("The tf.data.Dataset is empty.\nGive one with at least one batch.")
 
 

@@ -6,10 +6,14 @@
 | `joint_step.py` | one `tf.function`: the teacher's pass, then every student's update |
 | `student_update.py` | one student's loss, gradients and optimizer, on one replica |
 | `step_error.py` | a student's errors, told from those of data and machines |
-| `evaluation.py` | `evaluate_accuracy`, for many models at once |
+| `task.py` | what models are for: their outputs, their metric |
+| `output_losses.py` | Keras losses of outputs of any shape and number |
+| `evaluation.py` | the accuracy of many models at once |
+| `metric_evaluation.py` | `evaluate`: any metric |
 | `replica_statistics.py` | statistics of other layers, averaged across replicas |
 | `mixed_precision.py` | float32 models that compute in float16 for a while |
 | `batch_normalization.py` | layers that follow short trainings, on several devices as on one |
+| `unfreezing.py` | frozen layers that train for a while |
 | `devices.py` | `get_strategy`: the devices by name, `DISTRIBUTE`: the names |
 | `losses/` | one file a loss, found by its name |
 | `training_config.py`, `training_outcome.py` | frozen values, plain Python |
@@ -30,22 +34,23 @@ from typing import TYPE_CHECKING, Any
 
 from esnac_tf.distillation import losses
 from esnac_tf.distillation.devices import DISTRIBUTE, get_strategy
-from esnac_tf.distillation.training_config import TrainingConfig
+from esnac_tf.distillation.training_config import DIRECTIONS, TrainingConfig
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 
 __all__ = [
+    "DIRECTIONS",
     "DISTRIBUTE",
     "EpochRecord",
     "TrainingConfig",
     "TrainingOutcome",
-    "evaluate_accuracy",
+    "evaluate",
     "get_strategy",
     "losses",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from esnac_tf.distillation.evaluation import evaluate_accuracy
+    from esnac_tf.distillation.metric_evaluation import evaluate
     from esnac_tf.distillation.training import train
 
 
@@ -55,8 +60,8 @@ def __getattr__(name: str) -> Any:
         from esnac_tf.distillation.training import train
 
         return train
-    if name == "evaluate_accuracy":
-        from esnac_tf.distillation.evaluation import evaluate_accuracy
+    if name == "evaluate":
+        from esnac_tf.distillation.metric_evaluation import evaluate
 
-        return evaluate_accuracy
+        return evaluate
     raise AttributeError(f"module 'esnac_tf.distillation' has no attribute {name!r}")

@@ -9,16 +9,26 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from esnac_tf.distillation.step_error import StepError, as_step_errors
+from esnac_tf.distillation.step_error import as_step_errors
+from esnac_tf.distillation.task import class_scores
 from esnac_tf.errors import UserError
 
 
-def evaluate_accuracy(
-    models: Sequence[keras.Model],
-    dataset: tf.data.Dataset,
-    strategy: tf.distribute.Strategy | None = None,
-) -> list[float]:
-    """Returns the accuracies of K models, which share each batch.
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What the evaluation of one model gave.
+
+    Attributes:
+        value: Of the metric; an accuracy is in [0, 1].
+        finite: The share of the rows whose outputs are finite, by weight, in [0, 1].
+    """
+
+    value: float
+    finite: float
+
+
+class Evaluation:
+    """The accuracy of the same classifiers on the same rows, again and again, traced once.
 
     Formula:
         accuracy = sum(weight * (argmax(model(x), axis=-1) == y)) / sum(weight)
@@ -30,52 +40,7 @@ def evaluate_accuracy(
             strategy's scope.
         dataset: Of (x, y, weight): inputs [B, ...], class indices [B] and weights [B], 0 for
             rows that only fill a batch; or of (x, y). Equal batch shapes are traced once.
-        strategy: The strategy of the models' scope; the current one by default.
-
-    Returns:
-        K accuracies in [0, 1].
-
-    Raises:
-        UserError: If all weights are 0 or there are no rows, or a model has not one output
-            [B, C].
-
-    Example:
-        >>> import numpy as np
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
-        >>> x, y = np.eye(2, dtype="float32"), np.array([0, 0])
-        >>> evaluate_accuracy([model], tf.data.Dataset.from_tensor_slices((x, y)).batch(2))
-        [0.5]
-        >>> rows = tf.data.Dataset.from_tensor_slices((x, y, np.array([1.0, 0.0])))
-        >>> evaluate_accuracy([model], rows.batch(2))
-        [1.0]
-    """
-    evaluation = Evaluation(models, dataset, strategy or tf.distribute.get_strategy())
-    try:
-        return [score.accuracy for score in evaluation([True] * len(models))]
-    except StepError as error:
-        raise (error.__cause__ or error) from None
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """What the evaluation of one model gave.
-
-    Attributes:
-        accuracy: In [0, 1].
-        finite: The share of the rows whose outputs are finite, by weight, in [0, 1].
-    """
-
-    accuracy: float
-    finite: float
-
-
-class Evaluation:
-    """Evaluates the same models on the same rows, again and again, traced once.
-
-    Args:
-        models: As in `evaluate_accuracy`.
-        dataset: Likewise.
-        strategy: Likewise.
+        strategy: The strategy of the models' scope.
         jit_compile: Compile the forward passes with XLA.
     """
 
@@ -87,7 +52,7 @@ class Evaluation:
         jit_compile: bool = False,
     ) -> None:
         self._strategy = strategy
-        self._batches = strategy.experimental_distribute_dataset(dataset.map(_with_weight))
+        self._batches = strategy.experimental_distribute_dataset(dataset.map(with_weight))
         # One function a model, so that XLA compiles the models one by one.
         self._forwards = [_forward(model, jit_compile) for model in models]
         self._traced: list[bool] = []
@@ -141,29 +106,6 @@ class Evaluation:
         return self._strategy.reduce("SUM", self._strategy.run(function, args), axis=None)
 
 
-def class_scores(outputs: Any) -> tf.Tensor:
-    """Returns a model's one output [B, C] as float32, whatever structure holds it.
-
-    Args:
-        outputs: What the model returned: a tensor, or a dict or list with one in it.
-
-    Returns:
-        The output, float32, shape [B, C].
-
-    Raises:
-        UserError: If there is not one output of rank 2.
-
-    Example:
-        >>> class_scores({"logits": tf.zeros([1, 2], tf.float16)}).dtype
-        tf.float32
-    """
-    leaves = keras.tree.flatten(outputs)
-    if len(leaves) != 1 or leaves[0].shape.rank != 2:
-        shapes = ", ".join(str(leaf.shape) for leaf in leaves)
-        raise UserError(f"A model must have one output of shape [B, C], received {shapes}.")
-    return tf.cast(leaves[0], tf.float32)
-
-
 def _forward(model: keras.Model, jit_compile: bool) -> Any:
     def forward(x: Any) -> tf.Tensor:
         return class_scores(model(x, training=False))
@@ -171,6 +113,8 @@ def _forward(model: keras.Model, jit_compile: bool) -> Any:
     return tf.function(forward, autograph=False, jit_compile=True) if jit_compile else forward
 
 
-def _with_weight(x: Any, y: tf.Tensor, weight: tf.Tensor | None = None) -> Any:
-    weight = tf.ones(tf.shape(y)) if weight is None else tf.cast(weight, tf.float32)
-    return x, y, tf.ensure_shape(weight, y.shape)
+def with_weight(x: Any, y: Any, weight: tf.Tensor | None = None) -> Any:
+    """A batch with its weights [B], which are 1 where none are given."""
+    first = keras.tree.flatten(y)[0]
+    weight = tf.ones(tf.shape(first)[:1]) if weight is None else tf.cast(weight, tf.float32)
+    return x, y, tf.ensure_shape(weight, first.shape[:1])

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.step_error import as_step_errors, blame_student
-from esnac_tf.distillation.student_update import StudentUpdate, to_logits
+from esnac_tf.distillation.student_update import StudentUpdate
+from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.training_config import TrainingConfig
 
 
@@ -27,7 +28,7 @@ class StepSettings:
         teacher: None if the loss needs none.
         strategy: The strategy of the models' scope.
         global_batch_size: Rows of a batch, of all replicas together.
-        from_logits: Whether models end in logits; otherwise in probabilities.
+        task: What the models' outputs are.
     """
 
     config: TrainingConfig
@@ -35,7 +36,7 @@ class StepSettings:
     teacher: keras.Model | None
     strategy: tf.distribute.Strategy
     global_batch_size: int
-    from_logits: bool
+    task: Task
 
 
 class JointStep:
@@ -65,7 +66,7 @@ class JointStep:
                     settings.config,
                     settings.loss,
                     settings.global_batch_size,
-                    settings.from_logits,
+                    settings.task,
                     settings.strategy,
                 )
             except Exception as error:
@@ -164,8 +165,8 @@ class JointStep:
         if teacher is None or not self._settings.loss.needs_teacher:
             return None
 
-        def forward(x: Any) -> tf.Tensor:
-            return to_logits(teacher(x, training=False), self._settings.from_logits)
+        def forward(x: Any) -> Any:
+            return self._settings.task.scores(teacher(x, training=False))
 
         if self._settings.config.jit_compile:
             return tf.function(forward, autograph=False, jit_compile=True)

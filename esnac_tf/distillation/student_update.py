@@ -7,21 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from esnac_tf.distillation.evaluation import class_scores
 from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.mixed_precision import computes_in_float16
+from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.training_config import TrainingConfig
 from esnac_tf.errors import UserError
-
-# Below it, a probability counts as this: log(1e-7) is -16.
-SMALLEST_PROBABILITY = 1e-7
 
 
 class StudentUpdate:
     """Trains one student by one batch.
 
     Formula:
-        loss = sum(distillation_loss(y, teacher_logits, student(x))) / global_batch_size
+        loss = sum(distillation_loss(y, teacher_scores, scores(student(x)))) / global_batch_size
                + sum(student.losses) / num_replicas
         gradient = d loss / d v + weight_decay / num_replicas * v
 
@@ -33,7 +30,7 @@ class StudentUpdate:
         config: The optimizer, its weight decay, XLA.
         loss: One loss per example.
         global_batch_size: Rows of a batch, of all replicas together.
-        from_logits: Whether the student's outputs are logits; otherwise probabilities.
+        task: What the student's outputs are.
         strategy: The strategy of the student's scope.
 
     Raises:
@@ -46,7 +43,7 @@ class StudentUpdate:
         config: TrainingConfig,
         loss: DistillationLoss,
         global_batch_size: int,
-        from_logits: bool,
+        task: Task,
         strategy: tf.distribute.Strategy,
     ) -> None:
         if not student.trainable_variables:
@@ -54,7 +51,7 @@ class StudentUpdate:
         self._student = student
         self._loss = loss
         self._global_batch_size = global_batch_size
-        self._from_logits = from_logits
+        self._task = task
         self._num_replicas = strategy.num_replicas_in_sync
         self._weight_decay = config.weight_decay
         self._scales_loss = computes_in_float16(student)
@@ -71,13 +68,14 @@ class StudentUpdate:
         """Sets the learning rate of the next steps, without a new trace."""
         self._optimizer.learning_rate = learning_rate
 
-    def __call__(self, x: Any, y: tf.Tensor, teacher_logits: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(self, x: Any, y: Any, teacher_scores: Any = None) -> tf.Tensor:
         """Updates the student; must be called in a replica context.
 
         Args:
             x: This replica's inputs, shape [B, ...].
-            y: Their class indices, shape [B].
-            teacher_logits: float32, shape [B, C], or None without a teacher.
+            y: Their labels: of a classifier class indices, shape [B].
+            teacher_scores: The teacher's outputs as `Task.scores` reads them: of a classifier
+                logits [B, C]; None without a teacher.
 
         Returns:
             This replica's part of the loss before the update, float32, shape [].
@@ -85,7 +83,7 @@ class StudentUpdate:
         Raises:
             UserError: If shapes don't fit, or no trainable variable has a gradient.
         """
-        loss, gradients = self._compute(x, y, teacher_logits)
+        loss, gradients = self._compute(x, y, teacher_scores)
         pairs = [
             (gradient, variable)
             for gradient, variable in zip(gradients, self._student.trainable_variables, strict=True)
@@ -99,18 +97,18 @@ class StudentUpdate:
         self._optimizer.apply(gradients, variables)
         return loss
 
-    def _loss_and_gradients(self, x: Any, y: tf.Tensor, teacher_logits: tf.Tensor | None) -> Any:
+    def _loss_and_gradients(self, x: Any, y: Any, teacher_scores: Any) -> Any:
         # Optimizers and the tape know the variables of TensorFlow inside Keras' ones.
         variables = [variable.value for variable in self._student.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            logits = to_logits(self._student(x, training=True), self._from_logits)
-            if teacher_logits is not None and teacher_logits.shape != logits.shape:
+            scores = self._task.scores(self._student(x, training=True))
+            if teacher_scores is not None and _shapes(teacher_scores) != _shapes(scores):
                 raise UserError(
-                    f"The student's outputs have shape {logits.shape}, "
-                    f"the teacher's {teacher_logits.shape}."
+                    f"The student's outputs have shape {_shapes(scores)}, "
+                    f"the teacher's {_shapes(teacher_scores)}."
                 )
-            losses = self._loss(y, teacher_logits, logits)
+            losses = self._loss(y, teacher_scores, scores)
             loss = tf.reduce_sum(losses) / self._global_batch_size
             for own_loss in self._student.losses:
                 loss += tf.cast(own_loss, loss.dtype) / self._num_replicas
@@ -135,30 +133,8 @@ def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(config.learning_rate)
 
 
-def to_logits(outputs: Any, from_logits: bool) -> tf.Tensor:
-    """Returns a model's output as logits.
-
-    Formula:
-        logits = log(clip(outputs, 1e-7, 1))    if the outputs are probabilities
-
-    Args:
-        outputs: Logits or probabilities, shape [B, C].
-        from_logits: Whether the outputs are logits already.
-
-    Returns:
-        Logits, float32, shape [B, C].
-
-    Raises:
-        UserError: If the model has not one output of rank 2.
-
-    Example:
-        >>> to_logits(tf.constant([[1.0, 0.0]]), from_logits=False).numpy().round(1).tolist()
-        [[0.0, -16.100000381469727]]
-    """
-    scores = class_scores(outputs)
-    if from_logits:
-        return scores
-    return tf.math.log(tf.clip_by_value(scores, SMALLEST_PROBABILITY, 1.0))
+def _shapes(outputs: Any) -> str:
+    return ", ".join(str(tuple(output.shape)) for output in keras.tree.flatten(outputs))
 
 
 def _nan_everywhere_if_not_finite_anywhere(gradients: Any) -> list[tf.Tensor]:

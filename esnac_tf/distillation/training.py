@@ -15,15 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.distillation.batch_normalization import batch_norm_for_training
-from esnac_tf.distillation.evaluation import Evaluation
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.losses import DistillationLoss
+from esnac_tf.distillation.metric_evaluation import evaluation_for
 from esnac_tf.distillation.mixed_precision import float16_compute
 from esnac_tf.distillation.replica_statistics import average_statistics
 from esnac_tf.distillation.step_error import StepError
+from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.training_config import TrainingConfig
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
+from esnac_tf.distillation.unfreezing import unfrozen
 from esnac_tf.errors import UserError
 
 # Called with the epoch, counted from 1, and its records by the student's index.
@@ -46,7 +48,7 @@ class Batches(Protocol):
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """Returns the batches of an epoch, counted from 0.
 
-        The dataset is of (x [B, ...], y [B]), every batch of `batch_size` rows, and the same
+        The dataset is of (x [B, ...], y [B, ...]), every batch of `batch_size` rows, and the same
         at every call with the same epoch.
         """
         ...
@@ -61,7 +63,7 @@ def train(
     loss: DistillationLoss,
     teacher: keras.Model | None = None,
     strategy: tf.distribute.Strategy | None = None,
-    from_logits: bool = True,
+    task: Task | None = None,
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
     on_outcomes: OnOutcomes | None = None,
@@ -72,9 +74,11 @@ def train(
 
     Every batch, and one forward pass of the teacher on it, serve all students. Otherwise
     they have nothing in common: each has its own optimizer, and comes out as if it had been
-    trained alone. The best epoch is that of the highest validation accuracy, of equally good
+    trained alone. The best epoch is that of the best validation metric, of equally good
     ones the earliest. A teacher is trained as a student without a teacher, with the loss
     `cross_entropy`.
+
+    Layers that are frozen train too, and are frozen again in the end.
 
     Failures stay with the student that fails; its weights are those of its best epoch, or
     as they were at first if it finished none:
@@ -88,16 +92,16 @@ def train(
       alone. Only those that fail alone have failed.
 
     Args:
-        students: K different models with one output [B, C], built under the strategy's scope.
+        students: K different models, built under the strategy's scope.
         batches: The training data.
-        validation: Of (x [B, ...], y [B], weight [B]), weight 0 for rows that only fill a
+        validation: Of (x [B, ...], y [B, ...], weight [B]), weight 0 for rows that only fill a
             batch; equal shapes in every batch.
         config: How long, and with what optimizer.
         loss: One of `esnac_tf.distillation.losses`.
         teacher: Likewise built under the scope. Needed if the loss needs it.
         strategy: The strategy of the scope; the current one by default.
-        from_logits: Whether students and teacher end in logits. If not, in probabilities p,
-            and log(p) serve as logits.
+        task: What the models are for, and the metric by which the best epoch is chosen;
+            classifiers that give logits, judged by accuracy, by default.
         on_epoch: Called with the epoch, counted from 1, and its records by the student's
             index, after every epoch. If a step failed, epochs are seen again.
         on_batch: Called with epoch and step, both counted from 1, after every step was
@@ -135,7 +139,7 @@ def train(
         ...     TrainingConfig(epochs=30, learning_rate=0.1),
         ...     loss=losses.get("cross_entropy"),
         ... )
-        >>> outcome.validation_accuracy
+        >>> outcome.validation_metric
         1.0
     """
     strategy = strategy or tf.distribute.get_strategy()
@@ -148,7 +152,7 @@ def train(
         warnings.warn(f"On {replicas} devices models are trained without XLA.", stacklevel=2)
         config = dataclasses.replace(config, jit_compile=False)
     run = _Run(
-        StepSettings(config, loss, teacher, strategy, batches.batch_size, from_logits),
+        StepSettings(config, loss, teacher, strategy, batches.batch_size, task or Task()),
         batches,
         validation,
         on_epoch or (lambda epoch, records: None),
@@ -161,6 +165,7 @@ def train(
     groups = [list(range(len(students)))] if students else []
     with (
         interruptible() as check_interruption,
+        unfrozen(students),
         _precision(config, models),
         batch_norm_for_training(students, config.batch_norm_momentum, replicas),
     ):
@@ -223,7 +228,8 @@ class _Run:
         indices, models = list(students), list(students.values())
         progress = [_Progress(model.get_weights()) for model in models]
         step = JointStep(models, self.settings)
-        evaluation = Evaluation(models, self.validation, strategy, config.jit_compile)
+        task = self.settings.task
+        evaluation = evaluation_for(models, self.validation, strategy, task, config.jit_compile)
 
         for epoch in range(1, config.epochs + 1):
             start = time.perf_counter()
@@ -249,7 +255,9 @@ class _Run:
             records = {}
             for position, student in enumerate(progress):
                 if active[position]:
-                    record = EpochRecord(epoch, losses[position], scores[position].accuracy, secs)
+                    value = scores[position].value
+                    quality = task.metric.quality(value)
+                    record = EpochRecord(epoch, losses[position], value, quality, secs)
                     student.history.append(record)
                     records[indices[position]] = record
                     if student.outcome().best_epoch == epoch:

@@ -11,6 +11,10 @@ from esnac_tf.errors import UserError
 OPTIMIZERS = ("adam", "sgd")
 
 
+# Which values of a metric are better; "auto" goes by its name.
+DIRECTIONS = ("auto", "max", "min")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """How a model is trained.

@@ -11,6 +11,7 @@ import keras
 
 from esnac_tf.architecture import Architecture, LayerConfig, TensorReference, map_references
 from esnac_tf.errors import InfeasibleStudentError
+from esnac_tf.graph.reviving import revive
 
 
 def build(
@@ -48,8 +49,8 @@ def build(
             if not call.inputs:
                 outputs = layer.output
             else:
-                args = [_revive(value, tensors) for value in call.args]
-                kwargs = {key: _revive(value, tensors) for key, value in call.kwargs.items()}
+                args = [revive(value, tensors) for value in call.args]
+                kwargs = {key: revive(value, tensors) for key, value in call.kwargs.items()}
                 outputs = layer(*args, **kwargs)
         except (ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -58,22 +59,58 @@ def build(
             tensors[TensorReference(call.layer, call.call, index)] = tensor
     return keras.Model(
         map_references(tensors.__getitem__, architecture.inputs),
-        map_references(tensors.__getitem__, architecture.outputs),
+        keras.tree.pack_sequence_as(architecture.outputs, _named_outputs(architecture, tensors)),
         name=name or architecture.name,
     )
+
+
+def _named_outputs(architecture: Architecture, tensors: Mapping[TensorReference, Any]) -> list[Any]:
+    """The outputs, flat, under the architecture's names for them.
+
+    Keras names an output for the layer that gives it. Where that was a nested model, or a sum
+    that surgery left out, an Identity layer has the name.
+    """
+    references = keras.tree.flatten(architecture.outputs)
+    names = architecture.output_names or [reference.layer for reference in references]
+    taken = {call.layer for call in architecture.calls}
+    outputs = []
+    for reference, name in zip(references, names, strict=True):
+        tensor = tensors[reference]
+        if name not in taken:
+            taken.add(name)
+            tensor = keras.layers.Identity(dtype=tensor.dtype, name=name)(tensor)
+        outputs.append(tensor)
+    return outputs
 
 
 def fresh_layer(layer: LayerConfig, template: Any) -> Any:
     """A new layer or op of the template's class, or of Keras's own where there is none.
 
-    Custom classes and functions inside the template are known to the new layer, too.
+    Custom classes and functions inside the template are known to the new layer, too. It has
+    the template's vocabulary, if there is one, and is frozen if the template is.
     """
     cls = getattr(keras.layers, layer.class_name) if template is None else type(template)
     config = copy.deepcopy(dict(layer.config))
     if isinstance(template, keras.layers.Lambda):  # from_config revives no Python code
         return cls(**{**config, "function": template.function})
     with keras.saving.CustomObjectScope(dict(_custom_objects(template, set()))):
-        return cls.from_config(config)
+        fresh = cls.from_config(config)
+    if fresh.name != layer.name:  # its class keeps its name out of its configuration
+        fresh.name = layer.name
+    if isinstance(template, keras.layers.Layer) and not template.trainable:
+        fresh.trainable = False
+    if hasattr(template, "set_vocabulary"):
+        _copy_vocabulary(template, fresh)
+    return fresh
+
+
+def _copy_vocabulary(template: Any, layer: Any) -> None:
+    """Gives a lookup layer what another one learned from data; it has to be before any call."""
+    weights: dict[str, Any] = {}  # only with the output mode "tf_idf"
+    template.save_own_variables(weights)
+    vocabulary = template.get_vocabulary()
+    if vocabulary != layer.get_vocabulary():
+        layer.set_vocabulary(vocabulary, weights.get("idf_weights"))
 
 
 def _custom_objects(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
@@ -83,23 +120,13 @@ def _custom_objects(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     seen.add(id(value))
     if isinstance(value, FunctionType):
         yield value.__name__, value
-    elif isinstance(value, keras.layers.Layer):
-        yield type(value).__name__, type(value)
-        for part in vars(value).values():
+    elif isinstance(value, Mapping):
+        for part in value.values():
             yield from _custom_objects(part, seen)
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _custom_objects(part, seen)
-
-
-def _revive(value: Any, tensors: Mapping[TensorReference, Any]) -> Any:
-    """A call argument with references replaced by tensors and constants as objects."""
-    if isinstance(value, TensorReference):
-        return tensors[value]
-    if isinstance(value, Mapping):
-        if "class_name" in value:
-            return keras.saving.deserialize_keras_object(dict(value))
-        return {key: _revive(item, tensors) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_revive(item, tensors) for item in value]
-    return value
+    elif isinstance(value, keras.layers.Layer) or hasattr(type(value), "from_config"):
+        yield type(value).__name__, type(value)
+        for part in vars(value).values():
+            yield from _custom_objects(part, seen)

@@ -14,21 +14,22 @@ tell on the way is solved into:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from esnac_tf.architecture import Architecture, LayerCall, LayerConfig, TensorReference
+from esnac_tf.architecture import Architecture, LayerCall, TensorReference
 from esnac_tf.graph.bundles import partition_into_bundles
 from esnac_tf.layers import handler_of
+from esnac_tf.layers.calls import TensorCall
 from esnac_tf.layers.channels import (
     PINNED,
     ChannelTensor,
     ChannelTrace,
     Labels,
     channel_axes,
-    unlabelled,
 )
 
 IntArray = npt.NDArray[np.int64]
@@ -39,7 +40,8 @@ class ChannelGroup:
     """Channels that share one width.
 
     Attributes:
-        name: Name of the first layer that creates channels of the group.
+        name: Name of the first layer that creates channels of the group; with "/" and the role
+            that they have in it, unless it is "out".
         width: F, the teacher's number of slots.
         slots: The slots, [F].
         bundles: Classes of bundles, each an array [number of bundles, slots in a bundle].
@@ -64,17 +66,41 @@ class ChannelGraph:
 
     Attributes:
         labels: Slot numbers of every tensor's channels (`PINNED` for those in no group).
-        created: For each layer that creates channels, their slots.
-        consumed: For each layer that has weights for its input's channels, their slots.
+        created_roles: For each layer that creates channels, their slots by their role.
+        consumed_roles: For each layer that has weights for its inputs' channels, likewise.
         groups: All groups, those that can't shrink included.
         group_of_slot: Index of each slot's group, [slots].
     """
 
     labels: Mapping[TensorReference, Labels]
-    created: Mapping[str, Labels]
-    consumed: Mapping[str, Labels]
+    created_roles: Mapping[str, Mapping[str, Labels]]
+    consumed_roles: Mapping[str, Mapping[str, Labels]]
     groups: tuple[ChannelGroup, ...]
     group_of_slot: IntArray
+
+    @functools.cached_property
+    def roles(self) -> dict[str, dict[str, Labels]]:
+        """For each layer the slots of all its roles, those that it takes and that it creates."""
+        created, consumed = self.created_roles, self.consumed_roles
+        return {
+            layer: {**consumed.get(layer, {}), **created.get(layer, {})}
+            for layer in created.keys() | consumed.keys()
+        }
+
+    @functools.cached_property
+    def created(self) -> dict[str, Labels]:
+        """For each layer that creates channels of its output, their slots."""
+        return {
+            layer: roles["out"] for layer, roles in self.created_roles.items() if "out" in roles
+        }
+
+    @functools.cached_property
+    def consumed(self) -> dict[str, Labels]:
+        """For each layer that has weights for its inputs' channels, the slots of all of them."""
+        return {
+            layer: np.concatenate(list(roles.values()))
+            for layer, roles in self.consumed_roles.items()
+        }
 
     def groups_of(self, labels: Labels) -> frozenset[int]:
         """Indices of the groups that a tensor's channels belong to."""
@@ -114,23 +140,20 @@ def propagate(
     """
     tensors: dict[TensorReference, ChannelTensor] = {}
     for call in architecture.calls:
-        layer = architecture.layer_of(call)
-        inputs = [tensors[reference] for reference in call.inputs]
-        outputs = architecture.outputs_of(call)
-        shapes = [tuple(architecture.shapes[reference][1:]) for reference in outputs]
-        if inputs and len(outputs) == 1 and _is_plain(layer, call):
-            given = [handler_of(layer).propagate(layer, inputs, shapes[0], trace)]
-        else:
-            for tensor in inputs:
-                trace.pin(tensor.labels)
-            given = [unlabelled(shape) for shape in shapes]
-        for reference, shape, labels in zip(outputs, shapes, given, strict=True):
+        with_tensors = tensor_call(architecture, call, tensors)
+        given = handler_of(with_tensors.layer).propagate(with_tensors, trace)
+        for reference in architecture.outputs_of(call):
+            shape = with_tensors.output_shapes[reference.output]
+            labels = given[reference.output] if isinstance(given, tuple) else given
             axes = channel_axes(labels)
             if teacher_labels is not None:
                 if reference in teacher_labels:
                     axes = channel_axes(teacher_labels[reference])
+                    for axis in axes:  # a last channel may lie there several times
+                        if labels.shape[axis] == 1:
+                            labels = labels.repeat(shape[axis] or 1, axis)
                 else:  # a sum that was added
-                    axes = inputs[0].channel_axes
+                    axes = with_tensors.inputs[0].channel_axes
                 shape = tuple(
                     labels.shape[axis] if axis in axes else length
                     for axis, length in enumerate(shape)
@@ -139,11 +162,18 @@ def propagate(
     return tensors
 
 
-def _is_plain(layer: LayerConfig, call: LayerCall) -> bool:
-    """Whether an op is called on whole tensors and numbers only, as handlers expect."""
-    if layer.is_keras_layer:
-        return True
-    return all(isinstance(value, (TensorReference, int, float)) for value in call.args)
+def tensor_call(
+    architecture: Architecture,
+    call: LayerCall,
+    tensors: Mapping[TensorReference, ChannelTensor],
+) -> TensorCall:
+    """A call as the handler of its layer sees it, given all tensors that it takes."""
+    resolved = call.map_references(tensors.__getitem__)
+    shapes = {
+        reference.output: tuple(architecture.shapes[reference][1:])
+        for reference in architecture.outputs_of(call)
+    }
+    return TensorCall(architecture.layer_of(call), resolved.args, resolved.kwargs, shapes)
 
 
 class _TeacherTrace:
@@ -151,22 +181,23 @@ class _TeacherTrace:
 
     def __init__(self) -> None:
         self.num_channels = 0
-        self.created: dict[str, Labels] = {}
-        self.consumed: dict[str, Labels] = {}
+        self.created: dict[tuple[str, str], Labels] = {}
+        self.consumed: dict[tuple[str, str], Labels] = {}
         self.ties: list[tuple[Labels, Labels]] = []
         self.pinned: list[Labels] = []
         self.balanced: list[Labels] = []
 
-    def source(self, layer: str, length: int) -> Labels:
-        if layer not in self.created:
-            self.created[layer] = np.arange(self.num_channels, self.num_channels + length)
+    def source(self, layer: str, length: int, role: str = "out") -> Labels:
+        if (layer, role) not in self.created:
+            created = np.arange(self.num_channels, self.num_channels + length)
+            self.created[layer, role] = created
             self.num_channels += length
-        return self.created[layer]
+        return self.created[layer, role]
 
-    def consume(self, layer: str, channels: Labels) -> None:
-        if layer in self.consumed:  # a layer called twice has one set of weights
-            self.tie(self.consumed[layer], channels)
-        self.consumed.setdefault(layer, channels)
+    def consume(self, layer: str, channels: Labels, role: str = "in") -> None:
+        if (layer, role) in self.consumed:  # a layer called twice has one set of weights
+            self.tie(self.consumed[layer, role], channels)
+        self.consumed.setdefault((layer, role), channels)
 
     def tie(self, first: Labels, second: Labels) -> None:
         self.ties.append((first.reshape(-1), second.reshape(-1)))
@@ -193,7 +224,7 @@ def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> Ch
     def to_slots(channels: Labels) -> Labels:
         return np.where(channels == PINNED, PINNED, slot_of_channel[channels])
 
-    created = {layer: to_slots(channels) for layer, channels in trace.created.items()}
+    created = {key: to_slots(channels) for key, channels in trace.created.items()}
     balanced = [slot_of_channel[_named(rows, anonymous)] for rows in trace.balanced]
     families = [*created.values(), *(rows.reshape(-1) for rows in balanced)]
     links = [(family[:-1], family[1:]) for family in families if len(family)]
@@ -201,18 +232,19 @@ def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> Ch
 
     groups: list[ChannelGroup] = []
     order: dict[int, int] = {}
-    for layer, slots in created.items():
+    for (layer, role), slots in created.items():
         number = int(group_of_slot[slots[0]])
         if number in order:
             continue
         order[number] = len(groups)
         members = np.flatnonzero(group_of_slot == number)
-        groups.append(_group(layer, members, created, balanced, pinned_slots))
+        name = layer if role == "out" else f"{layer}/{role}"
+        groups.append(_group(name, members, list(created.values()), balanced, pinned_slots))
     numbers = np.array([order.get(int(number), -1) for number in group_of_slot], np.int64)
     return ChannelGraph(
         labels={reference: to_slots(channels) for reference, channels in labels.items()},
-        created=created,
-        consumed={layer: to_slots(channels) for layer, channels in trace.consumed.items()},
+        created_roles=_by_layer(created),
+        consumed_roles=_by_layer({key: to_slots(value) for key, value in trace.consumed.items()}),
         groups=tuple(groups),
         group_of_slot=numbers,
     )
@@ -221,17 +253,25 @@ def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> Ch
 def _group(
     name: str,
     slots: IntArray,
-    created: Mapping[str, Labels],
+    created: Sequence[Labels],
     balanced: Sequence[Labels],
     pinned: npt.NDArray[np.bool_],
 ) -> ChannelGroup:
     """One group with its bundles; a group with a pinned slot keeps all."""
     if pinned[slots].any():
         return ChannelGroup(name, len(slots), slots, (), slots)
-    sources = [source for source in created.values() if source[0] in slots]
+    sources = [source for source in created if source[0] in slots]
     constraints = [rows for rows in balanced if rows.flat[0] in slots]
     bundles, fixed = partition_into_bundles(slots, sources, constraints)
     return ChannelGroup(name, len(slots), slots, bundles, fixed)
+
+
+def _by_layer(values: Mapping[tuple[str, str], Labels]) -> dict[str, dict[str, Labels]]:
+    """What is known by layer and role, by layer and then by role."""
+    layers: dict[str, dict[str, Labels]] = {}
+    for (layer, role), labels in values.items():
+        layers.setdefault(layer, {})[role] = labels
+    return layers
 
 
 def _named(channels: Labels, anonymous: int) -> Labels:

@@ -69,14 +69,18 @@ def check_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> N
     """Refuses data whose examples a model can't take.
 
     Args:
-        model: A model that `check_classifier` accepts.
-        dataset: Batches (x [B, ...], y, ...).
+        model: A functional model.
+        dataset: Batches (x [B, ...], y, ...), x in a structure that the model takes.
         part: What the data is for, such as "training".
 
     Raises:
-        UserError: The examples have another shape.
+        UserError: The examples have another shape, or another structure.
     """
     x = dataset.element_spec[0]
+    # A Sequential model that was never called has inputs, but no input.
+    if len(model.inputs) > 1 or isinstance(getattr(model, "input", None), dict):
+        _check_structure(model, dataset, part)
+        return
     if not isinstance(x, tf.TensorSpec):
         raise UserError(
             f"The {part} data has examples that are no tensor, received {type(x).__name__}.\n"
@@ -93,6 +97,21 @@ def check_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> N
             f"The model {model.name!r} takes examples of shape {wanted}, the {part} data has "
             f"{received}.\nGive data of the shape that the model was trained on."
         )
+
+
+def _check_structure(model: keras.Model, dataset: tf.data.Dataset, part: str) -> None:
+    """Tries examples of several tensors on the model itself: Keras knows what it takes."""
+    for x, *_ in dataset.take(1):
+        try:
+            model(x, training=False)
+        except Exception as error:
+            inputs = ", ".join(f"{i.name} {_example_shape(i)}" for i in model.inputs)
+            given = tf.nest.map_structure(_example_shape, x)
+            raise UserError(
+                f"The model {model.name!r} has the inputs {inputs}, the {part} data gives "
+                f"{given}.\nGive examples as `fit` takes them, for instance a dict by the names "
+                "of the inputs."
+            ) from error
 
 
 def gives_probabilities(model: keras.Model, x: Any) -> bool:
@@ -112,7 +131,8 @@ def gives_probabilities(model: keras.Model, x: Any) -> bool:
         >>> gives_probabilities(model, np.eye(2, dtype="float32"))
         True
     """
-    outputs = keras.ops.convert_to_numpy(model(x, training=False)).astype(np.float64)
+    (output,) = keras.tree.flatten(model(x, training=False))
+    outputs = keras.ops.convert_to_numpy(output).astype(np.float64)
     return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=5e-3))
 
 

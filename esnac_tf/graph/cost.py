@@ -7,9 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from esnac_tf.architecture import LayerConfig
-from esnac_tf.graph.parsing import functional_model, is_functional, parse
+from esnac_tf.architecture import Architecture, LayerCall, LayerConfig
+from esnac_tf.graph.channels import tensor_call
+from esnac_tf.graph.parsing import is_functional, read
 from esnac_tf.layers import handler_of
+from esnac_tf.layers.channels import ChannelTensor, unlabelled
 
 
 def count_params(model: keras.Model) -> int:
@@ -39,35 +41,42 @@ def layer_parameters(layer: Any, config: LayerConfig) -> list[Any]:
 
 
 def _model_parameters(model: keras.Model) -> list[Any]:
-    configs = parse(model).layers
+    architecture, layers = read(model)
     return [
         weight
-        for layer in functional_model(model).operations
-        for weight in layer_parameters(layer, configs[layer.name])
+        for name, layer in layers.items()
+        for weight in layer_parameters(layer, architecture.layers[name])
     ]
 
 
 def count_flops(model: keras.Model) -> int:
     """Multiply-adds of one example.
 
-    Convolutions and dense layers count, nested functional models by what is in them;
-    elementwise and unknown layers do not. An axis whose length is not known counts as 1.
+    Convolutions, dense and recurrent layers and attention count, nested functional models by
+    what is in them; elementwise and unknown layers do not. An axis whose length is not known
+    counts as 1.
 
     Example:
         >>> inputs = keras.Input((4,))
         >>> count_flops(keras.Model(inputs, keras.layers.Dense(3)(inputs)))
         12
     """
-    architecture = parse(model)
-    layers = {layer.name: layer for layer in functional_model(model).operations}
+    architecture, layers = read(model)
     total = 0
     for call in architecture.calls:
         layer = layers[call.layer]
         if isinstance(layer, keras.Model):
             total += count_flops(layer) if is_functional(layer) else 0
         elif call.inputs:
-            config = architecture.layer_of(call)
-            shapes = [architecture.shapes[reference] for reference in call.inputs]
-            output_shape = architecture.shapes[architecture.outputs_of(call)[0]]
-            total += handler_of(config).multiply_adds(config, shapes, output_shape)
+            total += call_multiply_adds(architecture, call)
     return total
+
+
+def call_multiply_adds(architecture: Architecture, call: LayerCall) -> int:
+    """Multiply-adds of one call of a layer that is no model, for one example."""
+    tensors = {}
+    for reference in call.inputs:
+        shape = architecture.shapes[reference][1:]
+        tensors[reference] = ChannelTensor(shape, unlabelled(shape))
+    with_tensors = tensor_call(architecture, call, tensors)
+    return handler_of(with_tensors.layer).multiply_adds(with_tensors)

@@ -1,7 +1,8 @@
 """The layer sequence: what of a graph the search sees and changes, in topological order.
 
-Input layers, preprocessing and sums are no nodes: the input of a node is the sum of all its
-incoming edges. Consecutive layers that only move elements (a channel shuffle) are one node.
+Input layers, preprocessing, sums and Identity layers are no nodes: the input of a node is the
+sum of all its incoming edges. Consecutive layers that only move elements (a channel shuffle)
+are one node.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ class Node:
         output: The tensor that it gives; of several, the first that is used.
         input_shape: Shape of its input, batch axis first; of the first one if there are several.
         output_shape: Shape of its output, batch axis first.
+        takes_floats: Whether its input holds floating point numbers; what it takes else (words,
+            numbers of classes) can't be added to anything.
+        gives_floats: The same of its output.
         predecessors: Positions in the sequence of the nodes whose outputs it takes, sorted.
         is_removable: Whether its kind and its shapes allow to replace it by the identity.
         calls: The layer calls that it is made of.
@@ -37,6 +41,8 @@ class Node:
     output: TensorReference
     input_shape: Shape
     output_shape: Shape
+    takes_floats: bool
+    gives_floats: bool
     predecessors: tuple[int, ...]
     is_removable: bool
     calls: tuple[LayerCall, ...]
@@ -64,7 +70,7 @@ def layer_sequence(architecture: Architecture) -> tuple[Node, ...]:
         incoming: frozenset[int] = frozenset().union(
             *(producers[reference] for reference in first.inputs)
         )
-        if not first.inputs or handler.is_preprocessing or is_plain_sum(architecture, first):
+        if not first.inputs or handler.is_preprocessing or _is_edge(architecture, first):
             (output,) = architecture.outputs_of(last)
             producers[output] = incoming
             continue
@@ -72,6 +78,13 @@ def layer_sequence(architecture: Architecture) -> tuple[Node, ...]:
         for output in architecture.outputs_of(last):
             producers[output] = frozenset([len(nodes) - 1])
     return tuple(nodes)
+
+
+def _is_edge(architecture: Architecture, call: LayerCall) -> bool:
+    """Whether a call only passes on, or sums up, what it is given."""
+    layer = architecture.layer_of(call)
+    is_identity = layer.is_keras_layer and layer.class_name == "Identity"
+    return (is_identity and len(call.inputs) == 1) or is_plain_sum(architecture, call)
 
 
 def is_plain_sum(architecture: Architecture, call: LayerCall) -> bool:
@@ -120,6 +133,9 @@ def _node(
     input_shape = architecture.shapes[first.inputs[0]]
     output = architecture.outputs_of(last)[0]
     output_shape = architecture.shapes[output]
+    takes_floats, gives_floats = (
+        "float" in architecture.dtypes[reference] for reference in (first.inputs[0], output)
+    )
     shared = any(call.layer == first.layer and call != first for call in architecture.calls)
     return Node(
         name=first.layer if first.call == 0 else f"{first.layer}#{first.call}",
@@ -129,11 +145,16 @@ def _node(
         output=output,
         input_shape=input_shape,
         output_shape=output_shape,
+        takes_floats=takes_floats,
+        gives_floats=gives_floats,
         predecessors=predecessors,
         is_removable=(
             handler.is_known
-            and len(first.inputs) == 1
+            and len(set(first.inputs)) == 1  # one tensor, which attention takes twice
+            and len(architecture.outputs_of(last)) == 1
             and input_shape == output_shape
+            and takes_floats
+            and gives_floats
             and None not in input_shape[1:]
             and not shared
             and output not in architecture.output_references

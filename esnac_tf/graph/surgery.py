@@ -23,7 +23,7 @@ from esnac_tf.architecture import (
     map_references,
 )
 from esnac_tf.errors import InfeasibleStudentError, UserError
-from esnac_tf.graph.channels import ChannelGraph, propagate
+from esnac_tf.graph.channels import ChannelGraph, propagate, tensor_call
 from esnac_tf.graph.sequence import is_plain_sum
 from esnac_tf.graph.teacher import TeacherGraph
 from esnac_tf.layers import handler_of
@@ -34,20 +34,17 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclasses.dataclass(frozen=True)
 class LayerChannels:
-    """Where the channels of a student's layer come from, as slot numbers.
+    """Where the channels of a student's layer come from, as slot numbers by their role.
 
     Attributes:
-        expected: Channels that the teacher's layer has weights for at its input; None where
-            its input's channels can't be told apart.
-        arriving: Channels that arrive at the student's layer, in order.
-        created: Channels that the teacher's layer creates; None if it creates none.
-        kept: Those of `created` that the student's layer still creates, in order.
+        expected: Channels that the teacher's layer has weights for: those that it takes and
+            those that it creates. What can't be told apart is left out.
+        present: Those that the student's layer has in their place, in order: what arrives at
+            it, and what it still creates.
     """
 
-    expected: Labels | None
-    arriving: Labels | None
-    created: Labels | None
-    kept: Labels | None
+    expected: Mapping[str, Labels]
+    present: Mapping[str, Labels]
 
 
 def check_actions(graph: TeacherGraph, actions: ActionSet) -> None:
@@ -61,8 +58,8 @@ def check_actions(graph: TeacherGraph, actions: ActionSet) -> None:
         if graph.position.get(name) not in graph.removals:
             raise UserError(
                 f"Layer {name!r} can't be removed from {graph.architecture.name!r}.\n"
-                "A layer may go if its input and output have one shape and one width, and it is "
-                "no output of the model."
+                "A layer may go if it is no output of the model, and its input and output have "
+                "one shape and shrink by one ratio; --channel_groups=dependency allows more."
             )
     widths = {group.name: group.width for group in graph.width_groups}
     for name, width in actions.widths:
@@ -76,8 +73,8 @@ def check_actions(graph: TeacherGraph, actions: ActionSet) -> None:
         if (source, target) not in graph.skip_pair_of:
             raise UserError(
                 f"No skip connection can be added from {source!r} to {target!r}.\n"
-                "It must lead forward, and the output of the one must have the shape of the "
-                "input of the other."
+                "It must lead forward, and the output of the one and the input of the other must "
+                "have one shape and shrink by one ratio; --channel_groups=dependency allows more."
             )
         if target in actions.removed:
             raise UserError(
@@ -240,25 +237,20 @@ def resize(
         )
     except ValueError as error:
         raise InfeasibleStudentError(f"channels fit into no shape: {error}") from error
+    batch = {reference: shape[0] for reference, shape in shapes.items()}
+    shapes = {key: (batch[key], *tensor.shape) for key, tensor in tensors.items()}
+    student = dataclasses.replace(architecture, shapes=shapes)
     layers = dict(architecture.layers)
     inherited: dict[str, LayerChannels] = {}
     for call in architecture.calls:
-        layer = architecture.layers[call.layer]
-        if call.call == 0 and call.inputs:
-            inputs = [tensors[reference] for reference in call.inputs]
-            output = tensors[architecture.outputs_of(call)[0]]
-            layers[call.layer] = handler_of(layer).resize(layer, inputs, output)
-        created = channels.created.get(call.layer)
-        inherited[call.layer] = LayerChannels(
-            channels.consumed.get(call.layer),
-            trace.consumed.get(call.layer),
-            created,
-            None if created is None else created[_is_kept(created, kept)],
-        )
-    batch = {reference: shape[0] for reference, shape in shapes.items()}
-    shapes = {key: (batch[key], *tensor.shape) for key, tensor in tensors.items()}
-    student = dataclasses.replace(architecture, layers=layers, shapes=shapes)
-    return student, inherited
+        if call.layer in inherited or not call.inputs:
+            continue
+        present = trace.present.get(call.layer, {})
+        inherited[call.layer] = LayerChannels(channels.roles.get(call.layer, {}), present)
+        with_tensors = tensor_call(student, call, tensors)
+        widths = {role: len(labels) for role, labels in present.items()}
+        layers[call.layer] = handler_of(with_tensors.layer).resize(with_tensors, widths)
+    return dataclasses.replace(student, layers=layers), inherited
 
 
 class _StudentTrace:
@@ -267,14 +259,16 @@ class _StudentTrace:
     def __init__(self, channels: ChannelGraph, kept: BoolArray) -> None:
         self._channels = channels
         self._kept = kept
-        self.consumed: dict[str, Labels] = {}
+        self.present: dict[str, dict[str, Labels]] = {}
 
-    def source(self, layer: str, length: int) -> Labels:
-        created = self._channels.created[layer]
-        return created[_is_kept(created, self._kept)]
+    def source(self, layer: str, length: int, role: str = "out") -> Labels:
+        created = self._channels.created_roles[layer][role]
+        left = created[_is_kept(created, self._kept)]
+        self.present.setdefault(layer, {})[role] = left
+        return left
 
-    def consume(self, layer: str, channels: Labels) -> None:
-        self.consumed.setdefault(layer, channels)
+    def consume(self, layer: str, channels: Labels, role: str = "in") -> None:
+        self.present.setdefault(layer, {}).setdefault(role, channels)
 
     def tie(self, first: Labels, second: Labels) -> None:
         pass

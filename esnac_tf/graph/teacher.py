@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ from esnac_tf.architecture import CHANNEL_GROUPS, Architecture, TensorReference
 from esnac_tf.errors import UserError
 from esnac_tf.graph.channels import ChannelGraph, trace_channels
 from esnac_tf.graph.parsing import parse
+from esnac_tf.graph.protection import fix_widths, protected_layers, terms_of_sums
 from esnac_tf.graph.sequence import Node, is_plain_sum, layer_sequence
 from esnac_tf.layers.channels import PINNED, Labels
 
@@ -28,10 +29,10 @@ class WidthGroup:
 
     Attributes:
         name: How an action names it.
-        width: F, the teacher's width. A student's width W leaves a member that is F' wide
-            max(1, floor(F' W / F)) of its channels.
-        members: Indices of its channel groups: those of width F, and those inside of residual
-            blocks that end in one of them.
+        width: F, the teacher's width. A student's width W leaves of each class of n bundles of
+            a member max(1, floor(n W / F)).
+        members: Indices of its channel groups. By width these are the groups of width F that
+            follow no residual block, and all those that follow a block that ends in one of them.
     """
 
     name: str
@@ -90,20 +91,25 @@ class TeacherGraph:
         }
 
 
-def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
+def analyse(model: keras.Model, channel_groups: str = "width", protect: str = "") -> TeacherGraph:
     """Reads a Keras model as a teacher.
 
     Args:
         model: A functional or built Sequential model.
-        channel_groups: "width": all channel groups of one width share it, as in the paper, and
-            channels inside a residual block follow the block's; "dependency": each group of
-            channels that depend on one another has a width of its own.
+        channel_groups: "width": all channel groups of one width share it, as in the paper, but
+            for those inside a residual block, which follow the block; "dependency": each group
+            of channels that depend on one another has a width of its own.
+        protect: A valid regular expression. Layers whose names it finds (`re.search`) stay as they
+            are: they are not removed, no skip connection begins or ends at them, and all
+            channels that they take and make keep their widths. Of a protected sum the layers
+            that make its terms are not removed either. Empty: none.
 
     Returns:
         The teacher's graph.
 
     Raises:
-        UserError: The model is not functional, or `channel_groups` is none of the two.
+        UserError: The model is not functional, `channel_groups` is none of the two, or `protect`
+            matches no layer or leaves nothing to search.
 
     Example:
         >>> inputs = keras.Input((4,))
@@ -119,7 +125,8 @@ def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
         )
     architecture = parse(model)
     nodes = layer_sequence(architecture)
-    channels = trace_channels(architecture)
+    protected = protected_layers(architecture, protect)
+    channels = fix_widths(architecture, trace_channels(architecture), protected)
     width_groups = _width_groups(architecture, channels, channel_groups)
     full_width = {member: group.width for group in width_groups for member in group.members}
 
@@ -128,17 +135,26 @@ def analyse(model: keras.Model, channel_groups: str = "width") -> TeacherGraph:
         # Groups that shrink by ratios of different widths may round to different ones.
         return fits and (join is None or full_width[join[0]] == full_width[join[1]]), join
 
+    kept_outputs = terms_of_sums(architecture, protected)
+    is_protected = [any(call.layer in protected for call in node.calls) for node in nodes]
     removals = {}
     for index, node in enumerate(nodes):
-        if node.is_removable:
+        if node.is_removable and not is_protected[index] and node.output not in kept_outputs:
             fits, join = fit(node.inputs[0], node.output)
             if fits:
                 removals[index] = join
     pairs = []
     for source, target in skip_pairs(nodes):
+        if is_protected[source] or is_protected[target]:
+            continue
         fits, join = fit(nodes[source].output, nodes[target].inputs[0])
         if fits and source not in nodes[target].predecessors:
             pairs.append(SkipPair(source, target, join))
+    if protected and not width_groups and not removals:
+        raise UserError(
+            f"protect={protect!r} leaves nothing of {architecture.name!r} to be made smaller.\n"
+            "Protect fewer layers."
+        )
     return TeacherGraph(
         architecture,
         nodes,
@@ -153,15 +169,15 @@ def skip_pairs(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
     """All pairs i < j of nodes where the output of i has the shape of the input of j.
 
     Pairs that are connected already are among them, as the paper counts them. Shapes that are
-    not wholly known are taken for different.
+    not wholly known are taken for different. What is no floating point number is not added.
     """
     by_input_shape: dict[tuple[int | None, ...], list[int]] = {}
     for index, node in enumerate(nodes):
-        if None not in node.input_shape[1:]:
+        if None not in node.input_shape[1:] and node.takes_floats:
             by_input_shape.setdefault(node.input_shape, []).append(index)
     for source, node in enumerate(nodes):
         for target in by_input_shape.get(node.output_shape, ()):
-            if source < target:
+            if source < target and node.gives_floats:
                 yield source, target
 
 
@@ -230,10 +246,10 @@ def _width_groups(
 
 
 def _block_leaders(architecture: Architecture, channels: ChannelGraph) -> dict[int, int]:
-    """Channel groups inside residual blocks, each with the group of its block's sum.
+    """Channel groups inside residual blocks, each with the summed group that it follows.
 
-    A group is inside a block if it is in no sum itself, and all layers that take its channels
-    create channels of one other group: that of a sum, or one inside the same block.
+    A group follows a summed one if all that is made of its channels ends there, and a layer that
+    creates it is inside a block that ends there too. It is in no sum itself.
     """
     summed: set[int] = set()
     for call in architecture.calls:
@@ -244,17 +260,65 @@ def _block_leaders(architecture: Architecture, channels: ChannelGraph) -> dict[i
     for layer in channels.created.keys() & channels.consumed.keys():
         for group in channels.groups_of(channels.consumed[layer]):
             feeds.setdefault(group, set()).update(channels.groups_of(channels.created[layer]))
+    inside = _layers_inside_blocks(architecture, channels)
     leaders = {}
-    for group in feeds:
-        path = [group]
-        while path[-1] not in summed and len(feeds.get(path[-1], ())) == 1:
-            (following,) = feeds[path[-1]]
-            if following in path:
-                break
-            path.append(following)
-        if len(path) > 1 and path[-1] in summed and channels.groups[path[-1]].is_shrinkable:
-            leaders[group] = path[-1]
+    for layer, slots in channels.created.items():
+        for group in channels.groups_of(slots) - summed:
+            ends = _ends(group, feeds, summed)
+            if len(ends) == 1 and ends <= summed:
+                (leader,) = ends
+                if layer in inside.get(leader, ()) and channels.groups[leader].is_shrinkable:
+                    leaders[group] = leader
     return leaders
+
+
+def _layers_inside_blocks(
+    architecture: Architecture, channels: ChannelGraph
+) -> dict[int, set[str]]:
+    """For each channel group, the layers inside the blocks that end in it.
+
+    A block ends where a call takes several tensors (a sum, a concatenation) that have a layer
+    before them in common: there the block forked. Inside are layers that only some of them passed.
+    """
+    inside: dict[int, set[str]] = {}
+    passed: dict[TensorReference, frozenset[str]] = {}
+    for call in architecture.calls:
+        ways = [passed[reference] for reference in call.inputs]
+        common = ways[0].intersection(*ways) if ways else frozenset()
+        for output in architecture.outputs_of(call):
+            passed[output] = frozenset([call.layer]).union(*ways)
+            if common:
+                for group in channels.groups_of(channels.labels[output]):
+                    inside.setdefault(group, set()).update(*(way - common for way in ways))
+    return inside
+
+
+def _ends(group: int, feeds: Mapping[int, set[int]], summed: set[int]) -> set[int]:
+    """The channel groups in which what is made of a group's channels ends.
+
+    Those are summed, or nothing is made of them. What leads back to the group is no end, such as
+    a gate that scales it (squeeze and excitation).
+
+    Args:
+        group: Its index.
+        feeds: For a group the groups that layers make of it.
+        summed: The groups that are in sums.
+
+    Example:
+        >>> _ends(0, {0: {1, 2}, 1: {0}, 2: {3}, 3: {4}}, summed={3})
+        {3}
+    """
+    ends: set[int] = set()
+    seen = {group}
+    remaining = [group]
+    while remaining:
+        for following in feeds.get(remaining.pop(), set()) - seen:
+            seen.add(following)
+            if following in summed or following not in feeds:
+                ends.add(following)
+            else:
+                remaining.append(following)
+    return ends
 
 
 def node_widths(graph: TeacherGraph) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from esnac_tf.architecture import LayerConfig
 from esnac_tf.graph.bundles import num_kept_bundles
 from esnac_tf.graph.cost import layer_parameters
-from esnac_tf.graph.parsing import functional_model
+from esnac_tf.graph.parsing import named_layers
 from esnac_tf.graph.teacher import TeacherGraph, channel_patterns, node_widths
 from esnac_tf.layers import handler_of
-from esnac_tf.layers.handler import expand_axes, weight_name
+from esnac_tf.layers.channels import Labels
+from esnac_tf.layers.weights import axes_of
 
 FloatArray = npt.NDArray[np.float64]
 
 
-class WidthTable:
-    """Widths of all nodes as a linear function of the numbers of kept bundles.
+class ChannelCounts:
+    """Numbers of channels as linear functions of the numbers of kept bundles.
 
     Args:
         graph: The teacher.
@@ -31,28 +35,24 @@ class WidthTable:
             for member in group.members
             for position in range(len(graph.channels.groups[member].bundles))
         ]
-        column = {(group, class_): i for i, (_, group, class_) in enumerate(self._classes)}
-        teacher = node_widths(graph)
-        ends = [[node.inputs[0] for node in graph.nodes], [node.output for node in graph.nodes]]
-        self._constant = np.zeros((2, len(graph.nodes)))
-        self._per_bundle = np.zeros((2, len(graph.nodes), len(self._classes)))
-        for side, references in enumerate(ends):
-            for row, reference in enumerate(references):
-                constant, patterns = channel_patterns(
-                    graph.channels, graph.channels.labels[reference]
-                )
-                self._constant[side, row] = constant if patterns else teacher[side][row]
-                for group, pattern in patterns.items():
-                    for class_, (_, channels) in enumerate(pattern):
-                        self._per_bundle[side, row, column[group, class_]] = channels
+        self._column = {(group, class_): i for i, (_, group, class_) in enumerate(self._classes)}
 
-    def varies(self, node: int) -> tuple[bool, bool]:
-        """Whether the input width and the output width of a node can change."""
-        given, made = self._per_bundle[:, node]
-        return bool(given.any()), bool(made.any())
+    @property
+    def num_classes(self) -> int:
+        """How many classes of bundles there are in all groups."""
+        return len(self._classes)
 
-    def node_widths(self, widths: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-        """(input, output) widths of all nodes: [M, T] each, from group widths [M, G]."""
+    def terms(self, labels: Labels) -> tuple[float, FloatArray]:
+        """How many of these channels there are: a constant, and so many for each kept bundle."""
+        constant, patterns = channel_patterns(self._graph.channels, labels)
+        per_bundle = np.zeros(len(self._classes))
+        for group, pattern in patterns.items():
+            for class_, (_, channels) in enumerate(pattern):
+                per_bundle[self._column[group, class_]] = channels
+        return constant, per_bundle
+
+    def kept_bundles(self, widths: npt.NDArray[np.int64]) -> FloatArray:
+        """How many bundles of each class are kept, from group widths [M, G]: [M, classes]."""
         kept = np.zeros((len(widths), len(self._classes)))
         for column, (number, member, position) in enumerate(self._classes):
             kept[:, column] = num_kept_bundles(
@@ -60,12 +60,40 @@ class WidthTable:
                 widths[:, number],
                 self._graph.width_groups[number].width,
             )
+        return kept
+
+
+class WidthTable:
+    """Widths of all nodes of many students at once.
+
+    Args:
+        graph: The teacher.
+    """
+
+    def __init__(self, graph: TeacherGraph) -> None:
+        self._counts = ChannelCounts(graph)
+        self._constant = np.array(node_widths(graph), float)
+        self._per_bundle = np.zeros((2, len(graph.nodes), self._counts.num_classes))
+        ends = [[node.inputs[0] for node in graph.nodes], [node.output for node in graph.nodes]]
+        for side, references in enumerate(ends):
+            for row, reference in enumerate(references):
+                constant, per_bundle = self._counts.terms(graph.channels.labels[reference])
+                if per_bundle.any():
+                    self._constant[side, row] = constant
+                    self._per_bundle[side, row] = per_bundle
+
+    def node_widths(self, widths: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+        """(input, output) widths of all nodes: [M, T] each, from group widths [M, G]."""
+        kept = self._counts.kept_bundles(widths)
         given, made = (kept @ self._per_bundle[side].T + self._constant[side] for side in range(2))
         return given, made
 
 
 class ParameterTable:
     """Parameters of many students at once, without building them.
+
+    A weight has as many elements as the product of its axes' lengths, and each length is in
+    proportion to the number of channels of the role that lies along it.
 
     Args:
         graph: The teacher's graph.
@@ -81,52 +109,53 @@ class ParameterTable:
     """
 
     def __init__(self, graph: TeacherGraph, model: keras.Model) -> None:
-        self._widths = WidthTable(graph)
-        full = np.array([group.width for group in graph.width_groups], np.int64)
-        self._teacher_given, self._teacher_made = self._widths.node_widths(full[None])
-        layers = {layer.name: layer for layer in functional_model(model).operations}
-        counted: set[str] = set()
+        self._counts = ChannelCounts(graph)
+        self._labels = graph.channels.roles
+        layers = named_layers(model)
+        node_of = {
+            call.layer: index
+            for index, node in reversed(list(enumerate(graph.nodes)))
+            for call in node.calls
+        }
         self._constant = 0
-        # (node, fixed elements, whether an input axis, whether an output axis) of each weight.
-        self._terms: list[tuple[int, float, bool, bool]] = []
-        for index, node in enumerate(graph.nodes):
-            for call in node.calls:
-                if call.layer not in counted:
-                    counted.add(call.layer)
-                    self._add(graph, index, call.layer, layers[call.layer])
+        # For each role that lies along a weight a constant, and channels for each kept bundle.
+        self._roles: dict[tuple[str, str], tuple[float, FloatArray]] = {}
+        # (node, elements that no action changes, roles that lie along the other axes).
+        self._terms: list[tuple[int, float, list[tuple[str, str]]]] = []
         for name, layer in layers.items():
-            if name not in counted:  # preprocessing and sums: always kept
-                weights = layer_parameters(layer, graph.architecture.layers[name])
-                self._constant += sum(int(np.prod(weight.shape)) for weight in weights)
+            config = graph.architecture.layers[name]
+            for weight in layer_parameters(layer, config):
+                if name in node_of:
+                    self._add(node_of[name], config, weight)
+                else:  # preprocessing and sums: always kept
+                    self._constant += int(np.prod(weight.shape))
 
     def count(
         self, removed: npt.NDArray[np.bool_], widths: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
         """Parameters of M students: [M], from removed nodes [M, T] and group widths [M, G]."""
-        given, made = self._widths.node_widths(widths)
+        kept = self._counts.kept_bundles(widths)
+        channels = {
+            role: base + kept @ per_bundle for role, (base, per_bundle) in self._roles.items()
+        }
         total = np.full(len(removed), float(self._constant))
-        for node, fixed, has_input, has_output in self._terms:
+        for node, fixed, roles in self._terms:
             term = np.full(len(removed), fixed)
-            if has_input:
-                term *= given[:, node]
-            if has_output:
-                term *= made[:, node]
+            for role in roles:
+                term *= channels[role]
             total += np.where(removed[:, node], 0.0, term)
         return np.rint(total).astype(np.int64)
 
-    def _add(self, graph: TeacherGraph, node: int, name: str, layer: keras.layers.Layer) -> None:
-        config = graph.architecture.layers[name]
-        known = handler_of(config).weight_axes
-        input_varies, output_varies = self._widths.varies(node)
-        for weight in layer_parameters(layer, config):
-            axes = expand_axes(known.get(weight_name(weight), (...,)), len(weight.shape))
-            fixed, has_input, has_output = 1.0, False, False
-            for role, length in zip(axes, weight.shape, strict=True):
-                fixed *= length
-                if role in ("in", "in_repeated") and length > 1 and input_varies:
-                    has_input = True
-                    fixed /= self._teacher_given[0, node]
-                elif role == "out" and output_varies:
-                    has_output = True
-                    fixed /= self._teacher_made[0, node]
-            self._terms.append((node, fixed, has_input, has_output))
+    def _add(self, node: int, layer: LayerConfig, weight: Any) -> None:
+        fixed, roles = 1.0, []
+        axes = axes_of(handler_of(layer).weight_axes(layer), weight)
+        for axis, length in zip(axes, weight.shape, strict=True):
+            fixed *= length
+            if axis is None or axis.role not in self._labels.get(layer.name, {}) or length == 1:
+                continue
+            role, labels = (layer.name, axis.role), self._labels[layer.name][axis.role]
+            if role not in self._roles:
+                self._roles[role] = self._counts.terms(labels)
+            roles.append(role)
+            fixed /= len(labels)
+        self._terms.append((node, fixed, roles))

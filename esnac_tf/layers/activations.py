@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
+from esnac_tf.layers.calls import OutputLabels, TensorCall
+from esnac_tf.layers.channels import ChannelTrace
 from esnac_tf.layers.core import PassThrough
-from esnac_tf.layers.handler import compares_channels
+from esnac_tf.layers.handler import LayerHandler, compares_channels, consume
+from esnac_tf.layers.weights import WeightAxes
 
 
 class Activation(PassThrough):
@@ -22,29 +24,100 @@ class Activation(PassThrough):
         "Celu",
         "Elu",
         "Gelu",
+        "HardShrink",
         "HardSigmoid",
         "HardSilu",
         "HardTanh",
         "LeakyRelu",
+        "LogSigmoid",
         "Relu",
         "Relu6",
         "Selu",
         "Sigmoid",
         "Silu",
+        "SoftShrink",
         "Softplus",
         "Softsign",
+        "SparsePlus",
+        "Squareplus",
         "Tanh",
+        "TanhShrink",
+        "Threshold",
     )
     kind = "activation"
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where the function compares channels."""
+        layer = call.layer
         if layer.class_name == "Softmax" or compares_channels(layer.config.get("activation")):
-            trace.pin(inputs[0].labels)
-        return inputs[0].labels
+            trace.pin(call.inputs[0].labels)
+        return call.inputs[0].labels
+
+
+class PReLU(LayerHandler):
+    """A leaky ReLU that learns its slope for each channel, and position unless it is shared."""
+
+    class_names = ("PReLU",)
+    kind = "activation"
+
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """Channels lie along the last axis; a shared axis is 1 whatever its length."""
+        return {"alpha": (..., "in")}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """The input's labels; consumes its channels unless they share one slope."""
+        tensor, last = call.inputs[0], len(call.output_shape) - 1
+        shared = {axis - 1 for axis in call.layer.config["shared_axes"] or ()}
+        if last not in shared:
+            consume(call.layer, tensor, last, trace)
+        elif set(tensor.channel_axes) - shared:
+            trace.pin(tensor.labels)
+        return tensor.labels
+
+
+class UnaryOperation(PassThrough):
+    """Ops that map each element alone, whatever its channel."""
+
+    operation_names = (
+        "Abs",
+        "Absolute",
+        "Arccos",
+        "Arccosh",
+        "Arcsin",
+        "Arcsinh",
+        "Arctan",
+        "Arctanh",
+        "Cbrt",
+        "Ceil",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Erf",
+        "Erfc",
+        "Erfinv",
+        "Exp",
+        "Exp2",
+        "Expm1",
+        "Floor",
+        "Log",
+        "Log10",
+        "Log1p",
+        "Log2",
+        "NanToNum",
+        "Negative",
+        "Positive",
+        "Reciprocal",
+        "Round",
+        "Rsqrt",
+        "Sign",
+        "Sin",
+        "Sinc",
+        "Sinh",
+        "Sqrt",
+        "Square",
+        "StopGradient",
+        "Tan",
+        "Trunc",
+    )
+    class_names = ()
+    kind = "activation"

@@ -68,11 +68,14 @@ class ChannelTrace(Protocol):
     channels through a student.
     """
 
-    def source(self, layer: str, length: int) -> Labels:
-        """New channels that this layer creates: [length] labels, the same at every call."""
+    def source(self, layer: str, length: int, role: str = "out") -> Labels:
+        """New channels that this layer creates: [length] labels, the same at every call.
 
-    def consume(self, layer: str, channels: Labels) -> None:
-        """The layer has a weight for each of these channels of its input: [length]."""
+        The role is the layer's name for them, as its weights' axes know them.
+        """
+
+    def consume(self, layer: str, channels: Labels, role: str = "in") -> None:
+        """The layer has a weight for each of these channels of an input: [length]."""
 
     def tie(self, first: Labels, second: Labels) -> None:
         """Element by element, these channels are kept together or removed together."""

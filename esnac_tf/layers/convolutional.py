@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
-from esnac_tf.architecture import LayerConfig, Shape
-from esnac_tf.layers.channels import (
-    ChannelTensor,
-    ChannelTrace,
-    Labels,
-    place,
-    unlabelled,
-)
+from esnac_tf.architecture import LayerConfig
+from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
+from esnac_tf.layers.channels import ChannelTrace, place
 from esnac_tf.layers.handler import (
     LayerHandler,
     channel_axis,
@@ -24,6 +19,7 @@ from esnac_tf.layers.handler import (
     create,
     elements,
 )
+from esnac_tf.layers.weights import Axis, WeightAxes
 
 
 def _attributes(layer: LayerConfig) -> tuple[float, float, float, float]:
@@ -46,19 +42,18 @@ class Convolution(LayerHandler):
 
     class_names: ClassVar[tuple[str, ...]] = ("Conv1D", "Conv2D", "Conv3D")
     kind = "convolution"
-    weight_axes = {"kernel": (..., "in", "out"), "bias": ("out",)}
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """The kernel of a group has the channels of its own block only."""
+        groups = layer.config.get("groups", 1)
+        return {"kernel": (..., Axis("in", groups=groups), "out"), "bias": ("out",)}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Consumes the input's channels and creates `filters` new ones."""
-        axis = channel_axis(layer, len(output_shape))
+        layer, rank = call.layer, len(call.output_shape)
+        axis = channel_axis(layer, rank)
         filters, groups = layer.config["filters"], layer.config.get("groups", 1)
-        channels = consume(layer, inputs[0], axis, trace)
+        channels = consume(layer, call.inputs[0], axis, trace)
         created = create(layer, filters, trace)
         if groups > 1:
             if channels is None:
@@ -68,26 +63,22 @@ class Convolution(LayerHandler):
             else:
                 trace.balance(channels.reshape(groups, -1))
                 trace.balance(created.reshape(groups, -1))
-        return place(created, len(output_shape), axis)
+        return place(created, rank, axis)
 
-    def resize(
-        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
-    ) -> LayerConfig:
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `filters`, and `groups` where there is one for each channel."""
-        axis = channel_axis(layer, len(output.shape))
-        width, groups = output.labels.size, layer.config["groups"]
-        if groups == layer.config["filters"] and inputs[0].shape[axis] == width:
+        axis = channel_axis(call.layer, len(call.output_shape))
+        width, groups = widths["out"], call.layer.config["groups"]
+        if groups == call.layer.config["filters"] and call.inputs[0].shape[axis] == width:
             groups = width
-        return layer.replace(filters=width, groups=groups)
+        return call.layer.replace(filters=width, groups=groups)
 
-    def multiply_adds(
-        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
-    ) -> int:
+    def multiply_adds(self, call: TensorCall) -> int:
         """Kernel size * input channels / groups, for each element of the output."""
-        axis = 1 + channel_axis(layer, len(output_shape) - 1)
-        channels = input_shapes[0][axis] or 1
-        window = math.prod(layer.config["kernel_size"])
-        return elements(output_shape) * window * channels // layer.config["groups"]
+        config = call.layer.config
+        channels = call.inputs[0].shape[channel_axis(call.layer, len(call.output_shape))] or 1
+        window = math.prod(config["kernel_size"])
+        return elements(call.output_shape) * window * channels // int(config["groups"])
 
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups)."""
@@ -99,32 +90,27 @@ class TransposedConvolution(LayerHandler):
 
     class_names = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
     kind = "convolution"
-    weight_axes = {"kernel": (..., "out", "in"), "bias": ("out",)}
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """The kernel has its axes the other way round."""
+        return {"kernel": (..., "out", "in"), "bias": ("out",)}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Consumes the input's channels and creates `filters` new ones."""
-        axis = channel_axis(layer, len(output_shape))
-        consume(layer, inputs[0], axis, trace)
-        return place(create(layer, layer.config["filters"], trace), len(output_shape), axis)
+        layer, rank = call.layer, len(call.output_shape)
+        axis = channel_axis(layer, rank)
+        consume(layer, call.inputs[0], axis, trace)
+        return place(create(layer, layer.config["filters"], trace), rank, axis)
 
-    def resize(
-        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
-    ) -> LayerConfig:
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `filters`."""
-        return layer.replace(filters=output.labels.size)
+        return call.layer.replace(filters=widths["out"])
 
-    def multiply_adds(
-        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
-    ) -> int:
+    def multiply_adds(self, call: TensorCall) -> int:
         """Kernel size * filters, for each element of the input."""
-        window = math.prod(layer.config["kernel_size"])
-        return elements(input_shapes[0]) * window * int(layer.config["filters"])
+        config = call.layer.config
+        window = math.prod(config["kernel_size"])
+        return elements(call.inputs[0].shape) * window * int(config["filters"])
 
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups)."""
@@ -136,30 +122,27 @@ class DepthwiseConvolution(LayerHandler):
 
     class_names = ("DepthwiseConv1D", "DepthwiseConv2D")
     kind = "depthwise_convolution"
-    weight_axes = {"kernel": (..., "in", None), "bias": ("out",)}
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """The bias has `depth_multiplier` entries for each channel."""
+        repeated = Axis("in", repeat=layer.config["depth_multiplier"])
+        return {"kernel": (..., "in", None), "bias": (repeated,)}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Repeats each channel of the input `depth_multiplier` times."""
-        axis = channel_axis(layer, len(output_shape))
-        channels = consume(layer, inputs[0], axis, trace)
+        layer, rank = call.layer, len(call.output_shape)
+        axis = channel_axis(layer, rank)
+        channels = consume(layer, call.inputs[0], axis, trace)
         if channels is None:
-            return unlabelled(output_shape)
+            return pinned(call, trace)
         if compares_channels(layer.config["activation"]):
             trace.pin(channels)
         given = np.repeat(channels, layer.config["depth_multiplier"])
-        return place(given, len(output_shape), axis)
+        return place(given, rank, axis)
 
-    def multiply_adds(
-        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
-    ) -> int:
+    def multiply_adds(self, call: TensorCall) -> int:
         """Kernel size, for each element of the output."""
-        return elements(output_shape) * math.prod(layer.config["kernel_size"])
+        return elements(call.output_shape) * math.prod(call.layer.config["kernel_size"])
 
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(kernel size, stride, padding, groups)."""
@@ -170,24 +153,25 @@ class SeparableConvolution(Convolution):
     """Depthwise convolution followed by a 1x1 convolution, in one layer."""
 
     class_names = ("SeparableConv1D", "SeparableConv2D")
-    weight_axes = {
-        "depthwise_kernel": (..., "in", None),
-        "pointwise_kernel": (..., "in_repeated", "out"),
-        "bias": ("out",),
-    }
 
-    def resize(
-        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
-    ) -> LayerConfig:
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """Between its two kernels each channel lies `depth_multiplier` times."""
+        repeated = Axis("in", repeat=layer.config["depth_multiplier"])
+        return {
+            "depthwise_kernel": (..., "in", None),
+            "pointwise_kernel": (..., repeated, "out"),
+            "bias": ("out",),
+        }
+
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `filters`."""
-        return layer.replace(filters=output.labels.size)
+        return call.layer.replace(filters=widths["out"])
 
-    def multiply_adds(
-        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
-    ) -> int:
+    def multiply_adds(self, call: TensorCall) -> int:
         """depth_multiplier * input channels * (kernel size + filters), for each position."""
-        axis = 1 + channel_axis(layer, len(output_shape) - 1)
-        filters = output_shape[axis] or 1
-        positions = elements(output_shape) // filters
-        channels = (input_shapes[0][axis] or 1) * int(layer.config["depth_multiplier"])
-        return positions * channels * (math.prod(layer.config["kernel_size"]) + filters)
+        config = call.layer.config
+        axis = channel_axis(call.layer, len(call.output_shape))
+        filters = call.output_shape[axis] or 1
+        positions = elements(call.output_shape) // filters
+        channels = (call.inputs[0].shape[axis] or 1) * int(config["depth_multiplier"])
+        return positions * channels * (math.prod(config["kernel_size"]) + filters)

@@ -1,58 +1,79 @@
-"""Dense layers and those that do nothing."""
+"""Dense layers, embeddings, and layers that do nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
-from esnac_tf.architecture import LayerConfig, Shape
-from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, place
+import numpy as np
+
+from esnac_tf.architecture import LayerConfig
+from esnac_tf.layers.calls import OutputLabels, TensorCall
+from esnac_tf.layers.channels import PINNED, ChannelTrace, place
 from esnac_tf.layers.handler import LayerHandler, consume, create, elements
+from esnac_tf.layers.weights import WeightAxes
 
 
 class Dense(LayerHandler):
-    """Fully connected layer, on the last axis."""
+    """Fully connected layer, on the last axis.
+
+    Where channels lie along other axes only (the positions of an MLP-Mixer are mixed for each
+    channel alone), they pass, and the units are kept.
+    """
 
     class_names = ("Dense",)
     kind = "dense"
-    weight_axes = {"kernel": ("in", "out"), "bias": ("out",)}
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """One matrix and one bias."""
+        return {"kernel": ("in", "out"), "bias": ("out",)}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Consumes the input's channels and creates `units` new ones."""
-        axis = len(output_shape) - 1
-        consume(layer, inputs[0], len(inputs[0].shape) - 1, trace)
-        return place(create(layer, layer.config["units"], trace), len(output_shape), axis)
+        layer, tensor, axis = call.layer, call.inputs[0], len(call.output_shape) - 1
+        length = tensor.shape[axis]
+        if tensor.channel_axes and axis not in tensor.channel_axes and length is not None:
+            trace.consume(layer.name, np.full(length, PINNED))
+            trace.pin(create(layer, layer.config["units"], trace))
+            return tensor.labels
+        consume(layer, tensor, axis, trace)
+        return place(create(layer, layer.config["units"], trace), axis + 1, axis)
 
-    def resize(
-        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
-    ) -> LayerConfig:
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `units`."""
-        return layer.replace(units=output.labels.size)
+        return call.layer.replace(units=widths["out"])
 
-    def multiply_adds(
-        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
-    ) -> int:
+    def multiply_adds(self, call: TensorCall) -> int:
         """Input channels, for each element of the output."""
-        return elements(output_shape) * (input_shapes[0][-1] or 1)
+        return elements(call.output_shape) * (call.inputs[0].shape[-1] or 1)
+
+
+class Embedding(LayerHandler):
+    """A vector for each number: a dense layer whose input has one 1."""
+
+    class_names = ("Embedding",)
+    kind = "dense"
+
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """A row for each number."""
+        return {"embeddings": (None, "out")}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """Creates `output_dim` channels; what tells the numbers is kept."""
+        trace.pin(call.inputs[0].labels)
+        rank = len(call.output_shape)
+        return place(create(call.layer, call.layer.config["output_dim"], trace), rank, rank - 1)
+
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
+        """Sets `output_dim`."""
+        return call.layer.replace(output_dim=widths["out"])
 
 
 class PassThrough(LayerHandler):
     """Layers that treat each element alone and have no weights."""
 
-    class_names: ClassVar[tuple[str, ...]] = ("Identity",)
+    class_names: ClassVar[tuple[str, ...]] = ("Identity", "Masking")
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels."""
-        return inputs[0].labels
+        return call.inputs[0].labels

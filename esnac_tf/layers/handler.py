@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import EllipsisType
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from esnac_tf.architecture import LayerConfig, Shape
-from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, Labels, unlabelled
+from esnac_tf.architecture import LayerConfig
+from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
+from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, Labels
+from esnac_tf.layers.weights import WeightAxes, weight_name
 
 # Kinds of layers as the encoding tells them apart, one number each.
 KINDS = (
@@ -29,8 +31,6 @@ KINDS = (
 # Activation functions that look at all channels at once.
 _ACROSS_CHANNELS = ("glu", "log_softmax", "softmax", "sparsemax")
 
-WeightAxes = tuple[str | EllipsisType | None, ...]
-
 
 class LayerHandler:
     """What one kind of layer does to channels, configuration and weights.
@@ -38,6 +38,10 @@ class LayerHandler:
     A subclass teaches the project a layer type; it is found by being in a module of this
     folder. The base class pins the channels of the layer's inputs and outputs; a layer that no
     subclass names has the handler `UnknownLayer`.
+
+    A layer may take channels from several inputs and create several sets of them. It names each
+    set: its *role*. The roles are those that `propagate` tells the trace, "in" and "out" unless
+    it says otherwise, and those that `weight_axes` names.
 
     Attributes:
         class_names: Names of the Keras layer classes it handles.
@@ -51,10 +55,6 @@ class LayerHandler:
             the layer sequence (a channel shuffle is Reshape, Permute, Reshape).
         is_preprocessing: Whether it prepares the model's input, is always kept, and is no node
             of the layer sequence.
-        weight_axes: For each weight by name, what lies along each of its axes: "in" for the
-            channels of the input, "out" for those that the layer creates or gives out,
-            "in_repeated" for each channel of the input `depth_multiplier` times, None for an
-            axis that no action changes, `...` for all leading axes that none changes.
     """
 
     class_names: ClassVar[tuple[str, ...]] = ()
@@ -64,40 +64,50 @@ class LayerHandler:
     is_sum: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
     is_preprocessing: ClassVar[bool] = False
-    weight_axes: ClassVar[Mapping[str, WeightAxes]] = {}
     statistics: ClassVar[tuple[str, ...]] = ()
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The labels of the layer's output, given those of its inputs.
 
         Args:
-            layer: The layer, with the teacher's configuration.
-            inputs: Its input tensors.
-            output_shape: The teacher's output shape without the batch axis.
+            call: The call, with the teacher's layer; in a student, with the student's tensors.
             trace: Is told which channels are created, tied, pinned and consumed.
+
+        Returns:
+            The output's labels; of a layer with several outputs, those of each.
         """
-        for tensor in inputs:
-            trace.pin(tensor.labels)
-        return unlabelled(output_shape)
+        return pinned(call, trace)
 
-    def resize(
-        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
-    ) -> LayerConfig:
-        """The layer as the student has it, given the student's input and output tensors."""
-        return layer
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
+        """The layer as the student has it.
 
-    def multiply_adds(
-        self, layer: LayerConfig, input_shapes: Sequence[Shape], output_shape: Shape
-    ) -> int:
+        Args:
+            call: The student's call, with the teacher's layer.
+            widths: How many channels of each role the student's layer has.
+        """
+        return call.layer
+
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """For each weight, by the end of its path, what lies along each of its axes."""
+        return {}
+
+    def adapt(
+        self, name: str, weight: npt.NDArray[Any], teacher: LayerConfig, student: LayerConfig
+    ) -> npt.NDArray[Any]:
+        """A weight with the student's channels of the teacher's, as the student needs it.
+
+        Args:
+            name: The weight's name, as `weight_axes` has it.
+            weight: Its value.
+            teacher: The teacher's layer.
+            student: The student's.
+        """
+        return weight
+
+    def multiply_adds(self, call: TensorCall) -> int:
         """Multiply-adds of one example; 0 for layers that multiply no matrix.
 
-        Shapes have the batch axis first; an axis that is not known counts as 1.
+        An axis that is not known counts as 1.
         """
         return 0
 
@@ -121,26 +131,26 @@ class UnknownLayer(LayerHandler):
 
 
 def consume(
-    layer: LayerConfig, tensor: ChannelTensor, axis: int, trace: ChannelTrace
+    layer: LayerConfig, tensor: ChannelTensor, axis: int, trace: ChannelTrace, role: str = "in"
 ) -> Labels | None:
-    """Tells that a layer has a weight for each channel of its input along an axis.
+    """Tells that a layer has a weight for each channel of an input along an axis.
 
     Returns:
         The channels; None, and all of them pinned, where they can't be told apart.
     """
     channels, length = tensor.along(axis), tensor.shape[axis]
     if channels is not None:
-        trace.consume(layer.name, channels)
+        trace.consume(layer.name, channels, role)
     else:
         trace.pin(tensor.labels)
         if length is not None:
-            trace.consume(layer.name, np.full(length, PINNED))
+            trace.consume(layer.name, np.full(length, PINNED), role)
     return channels
 
 
-def create(layer: LayerConfig, count: int, trace: ChannelTrace) -> Labels:
+def create(layer: LayerConfig, count: int, trace: ChannelTrace, role: str = "out") -> Labels:
     """The channels that a layer creates: pinned where its activation compares them."""
-    channels = trace.source(layer.name, count)
+    channels = trace.source(layer.name, count, role)
     if compares_channels(layer.config.get("activation")):
         trace.pin(channels)
     return channels
@@ -158,22 +168,6 @@ def compares_channels(activation: Any) -> bool:
     if activation is None:
         return False
     return not isinstance(activation, str) or activation in _ACROSS_CHANNELS
-
-
-def expand_axes(axes: WeightAxes, rank: int) -> tuple[str | None, ...]:
-    """Weight axes with `...` written out for a weight of `rank` axes.
-
-    Example:
-        >>> expand_axes((..., "in", "out"), 4)
-        (None, None, 'in', 'out')
-    """
-    named = tuple(role for role in axes if not isinstance(role, EllipsisType))
-    return (*[None] * (rank - len(named)), *named)
-
-
-def weight_name(weight: Any) -> str:
-    """The name of a Keras variable inside its layer, such as "kernel"."""
-    return str(weight.path).rsplit("/", 1)[-1]
 
 
 def elements(shape: Sequence[int | None]) -> int:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.channels import (
-    PINNED,
-    ChannelTensor,
-    ChannelTrace,
-    Labels,
-    combine,
-    unlabelled,
-)
+from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
+from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, combine
 from esnac_tf.layers.handler import LayerHandler
 
 
@@ -30,26 +22,33 @@ class Elementwise(LayerHandler):
         "Subtract",
     )
     operation_names: ClassVar[tuple[str, ...]] = (
+        "Arctan2",
         "Divide",
+        "DivideNoNan",
+        "FloorDivide",
+        "Hypot",
+        "Logaddexp",
         "Maximum",
         "Minimum",
+        "Mod",
         "Multiply",
+        "Power",
         "Subtract",
         "TrueDivide",
     )
     kind = "merging"
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
-        """Ties the channels of all inputs element by element."""
-        if any(len(tensor.shape) > len(output_shape) for tensor in inputs):
-            return super().propagate(layer, inputs, output_shape, trace)
-        return combine(list(inputs), trace)
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """Ties the channels of all inputs element by element.
+
+        A constant that is no plain number may differ from channel to channel: it pins them.
+        """
+        tensors = call.inputs
+        constants = [*call.args, *call.kwargs.values()] if not call.layer.is_keras_layer else []
+        plain = all(isinstance(value, (ChannelTensor, int, float)) for value in constants)
+        if not plain or any(len(tensor.shape) > len(call.output_shape) for tensor in tensors):
+            return pinned(call, trace)
+        return combine(list(tensors), trace)
 
 
 class Sum(Elementwise):
@@ -64,21 +63,16 @@ class Concatenate(LayerHandler):
     """Tensors one after the other along an axis."""
 
     class_names = ("Concatenate",)
+    operation_names = ("Concatenate",)
     kind = "merging"
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The inputs' labels one after the other; along another axis, their channels tied."""
-        rank = len(output_shape)
-        axis = layer.config["axis"]
-        axis = axis - 1 if axis > 0 else axis + rank
+        rank, inputs = len(call.output_shape), call.inputs
+        axis = call.layer.config["axis"]
+        axis = axis - 1 if axis >= 0 else axis + rank
         if axis < 0 or any(tensor.shape[axis] is None for tensor in inputs):
-            return super().propagate(layer, inputs, output_shape, trace)
+            return pinned(call, trace)
         along = [tensor.along(axis) for tensor in inputs]
         if any(channels is not None for channels in along):
             parts = []
@@ -91,11 +85,9 @@ class Concatenate(LayerHandler):
             shape[axis] = -1
             return np.concatenate(parts).reshape(shape)
         if any(axis in tensor.channel_axes for tensor in inputs):
-            return super().propagate(layer, inputs, output_shape, trace)
+            return pinned(call, trace)
         for tensor in inputs[1:]:
             if tensor.labels.shape != inputs[0].labels.shape:
-                for pinned in inputs:
-                    trace.pin(pinned.labels)
-                return unlabelled(output_shape)
+                return pinned(call, trace)
             trace.tie(inputs[0].labels, tensor.labels)
         return inputs[0].labels

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
+from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
+from esnac_tf.layers.channels import ChannelTrace
 from esnac_tf.layers.core import PassThrough
 from esnac_tf.layers.handler import channel_axis
 
@@ -15,20 +16,15 @@ from esnac_tf.layers.handler import channel_axis
 class MaxPooling(PassThrough):
     """Maximum over a window."""
 
-    class_names = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
+    class_names: ClassVar[tuple[str, ...]] = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
     kind = "max_pooling"
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
-        """The input's labels."""
-        if inputs[0].along(channel_axis(layer, len(output_shape))) is None:
-            trace.pin(inputs[0].labels)
-        return inputs[0].labels
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """The input's labels; pinned where the channels are not where the layer has them."""
+        tensor = call.inputs[0]
+        if tensor.along(channel_axis(call.layer, len(call.output_shape))) is None:
+            trace.pin(tensor.labels)
+        return tensor.labels
 
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """(window, stride, padding, 1)."""
@@ -48,26 +44,40 @@ class AveragePooling(MaxPooling):
     kind = "average_pooling"
 
 
+class AdaptiveMaxPooling(MaxPooling):
+    """Maximum over windows of the size that gives an output of a given size."""
+
+    class_names = ("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
+
+    def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
+        """The windows differ in size from place to place: none is told."""
+        return (0.0, 0.0, 0.0, 1.0)
+
+
+class AdaptiveAveragePooling(AdaptiveMaxPooling):
+    """Mean over windows of the size that gives an output of a given size."""
+
+    class_names = (
+        "AdaptiveAveragePooling1D",
+        "AdaptiveAveragePooling2D",
+        "AdaptiveAveragePooling3D",
+    )
+    kind = "average_pooling"
+
+
 class GlobalMaxPooling(PassThrough):
     """Maximum over all positions."""
 
     class_names = ("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D")
     kind = "max_pooling"
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's channels, along the only axis that is left."""
-        channels = inputs[0].along(channel_axis(layer, len(inputs[0].shape)))
+        tensor = call.inputs[0]
+        channels = tensor.along(channel_axis(call.layer, len(tensor.shape)))
         if channels is None:
-            return super(PassThrough, self).propagate(layer, inputs, output_shape, trace)
-        if layer.config["keepdims"]:
-            return inputs[0].labels
-        return channels
+            return pinned(call, trace)
+        return tensor.labels if call.layer.config["keepdims"] else channels
 
 
 class GlobalAveragePooling(GlobalMaxPooling):

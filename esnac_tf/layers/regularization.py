@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
+from esnac_tf.layers.calls import OutputLabels, TensorCall
+from esnac_tf.layers.channels import ChannelTrace
 from esnac_tf.layers.core import PassThrough
 
 
@@ -23,14 +21,8 @@ class Regularization(PassThrough):
         "SpatialDropout3D",
     )
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where the shape of the noise is written down."""
-        if layer.config.get("noise_shape") is not None:
-            trace.pin(inputs[0].labels)
-        return inputs[0].labels
+        if call.layer.config.get("noise_shape") is not None:
+            trace.pin(call.inputs[0].labels)
+        return call.inputs[0].labels

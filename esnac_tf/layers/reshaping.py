@@ -1,15 +1,16 @@
-"""Layers that only move elements: a channel shuffle is two of them and a Permute."""
+"""Layers that only move elements: a channel shuffle is two Reshapes and a Permute."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from esnac_tf.architecture import LayerConfig
+from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, compress
 from esnac_tf.layers.core import PassThrough
-from esnac_tf.layers.handler import LayerHandler
+from esnac_tf.layers.handler import LayerHandler, elements
 
 
 class Flatten(LayerHandler):
@@ -19,18 +20,12 @@ class Flatten(LayerHandler):
     kind = "reshaping"
     moves_elements = True
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Each channel once for every position."""
-        full = inputs[0].full()
+        full = call.inputs[0].full()
         if full is None:
-            return super().propagate(layer, inputs, output_shape, trace)
-        if layer.config.get("data_format") == "channels_first" and full.ndim > 1:
+            return pinned(call, trace)
+        if call.layer.config.get("data_format") == "channels_first" and full.ndim > 1:
             full = np.moveaxis(full, 0, -1)
         return full.reshape(-1)
 
@@ -46,27 +41,16 @@ class Reshape(LayerHandler):
     kind = "reshaping"
     moves_elements = True
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels, reshaped as the tensor is."""
-        full = inputs[0].full()
-        if full is None or any(length is None for length in output_shape):
-            return super().propagate(layer, inputs, output_shape, trace)
-        labels = compress(full.reshape([length or 0 for length in output_shape]))
-        if labels.size > labels.shape[-1] > 1:
-            trace.balance(labels.reshape(-1, labels.shape[-1]))
-        return labels
+        labels = reshaped(call.inputs[0], call.output_shape, trace)
+        return pinned(call, trace) if labels is None else labels
 
-    def resize(
-        self, layer: LayerConfig, inputs: Sequence[ChannelTensor], output: ChannelTensor
-    ) -> LayerConfig:
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets the target shape."""
-        return layer.replace(target_shape=list(output.shape))
+        if None in call.output_shape:  # nothing that can be removed passes such a layer
+            return call.layer
+        return call.layer.replace(target_shape=list(call.output_shape))
 
 
 class Permute(PassThrough):
@@ -76,15 +60,21 @@ class Permute(PassThrough):
     kind = "reshaping"
     moves_elements = True
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels, permuted as the tensor is."""
-        return inputs[0].labels.transpose([axis - 1 for axis in layer.config["dims"]])
+        dims = call.layer.config["dims"]
+        return call.inputs[0].labels.transpose([axis - 1 for axis in dims])
+
+
+class RepeatVector(LayerHandler):
+    """A vector `n` times, one below the other."""
+
+    class_names = ("RepeatVector",)
+    kind = "reshaping"
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """The input's channels along the last axis."""
+        return call.inputs[0].labels[None]
 
 
 class Spatial(PassThrough):
@@ -101,17 +91,31 @@ class Spatial(PassThrough):
         "ZeroPadding2D",
         "ZeroPadding3D",
     )
+    operation_names = ("Pad", "Repeat", "Tile")
     kind = "reshaping"
 
-    def propagate(
-        self,
-        layer: LayerConfig,
-        inputs: Sequence[ChannelTensor],
-        output_shape: tuple[int | None, ...],
-        trace: ChannelTrace,
-    ) -> Labels:
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where channels lie along an axis that changes."""
-        for axis, length in enumerate(inputs[0].labels.shape):
-            if length > 1 and inputs[0].shape[axis] != output_shape[axis]:
-                return super(PassThrough, self).propagate(layer, inputs, output_shape, trace)
-        return inputs[0].labels
+        tensor = call.inputs[0]
+        if len(tensor.shape) != len(call.output_shape):
+            return pinned(call, trace)
+        for axis, length in enumerate(tensor.labels.shape):
+            if length > 1 and tensor.shape[axis] != call.output_shape[axis]:
+                return pinned(call, trace)
+        return tensor.labels
+
+
+def reshaped(
+    tensor: ChannelTensor, shape: tuple[int | None, ...], trace: ChannelTrace
+) -> Labels | None:
+    """The labels of a tensor in another shape.
+
+    None where an axis is not known, or where positions become examples of the batch.
+    """
+    full = tensor.full()
+    if full is None or None in shape or full.size != elements(shape):
+        return None
+    labels = compress(full.reshape([length or 0 for length in shape]))
+    if labels.size > labels.shape[-1] > 1:
+        trace.balance(labels.reshape(-1, labels.shape[-1]))
+    return labels

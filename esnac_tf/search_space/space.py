@@ -15,6 +15,7 @@ import numpy.typing as npt
 from esnac_tf.architecture import ActionSet
 from esnac_tf.graph.teacher import Join, TeacherGraph
 from esnac_tf.search_space.candidates import Candidates
+from esnac_tf.search_space.widths import AllowedWidths
 
 REMOVAL_PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7)
 SKIP_PROBABILITIES = (0.003, 0.005, 0.01, 0.03, 0.05)
@@ -29,7 +30,11 @@ class SearchSpace:
 
     Args:
         graph: The teacher.
-        max_shrinkage: The largest ratio r by which a width shrinks, above 0 and at most 1.
+        max_shrinkage: The largest ratio r by which the width of a width group shrinks, above 0
+            and at most 1; rounding down can take a little more, also from what follows the group.
+        round_channels_to: N. With more than 1 only widths are drawn with which each layer that
+            makes N channels or more keeps a multiple of N, or all that it has
+            (`esnac_tf.search_space.widths`).
 
     Example:
         >>> import keras
@@ -45,12 +50,13 @@ class SearchSpace:
         (('8', 7),)
     """
 
-    def __init__(self, graph: TeacherGraph, max_shrinkage: float = 1.0) -> None:
+    def __init__(
+        self, graph: TeacherGraph, max_shrinkage: float = 1.0, round_channels_to: int = 1
+    ) -> None:
         self.graph = graph
         self._max_shrinkage = max_shrinkage
         self._removable = np.array(sorted(graph.removals), np.int64)
         self._full_widths = np.array([group.width for group in graph.width_groups], np.int64)
-        self._least_widths = self._shrunk(np.array(max_shrinkage))
         self._group_of_channel_group = {
             member: index
             for index, group in enumerate(graph.width_groups)
@@ -58,6 +64,8 @@ class SearchSpace:
         }
         self._skip_targets = np.array([pair.target for pair in graph.skip_pairs], np.int64)
         self._joins, self._removal_joins, self._skip_joins = self._width_joins()
+        least = self._shrunk(np.array(max_shrinkage))
+        self._widths = AllowedWidths(graph, least, round_channels_to, self._joins)
 
     @property
     def log10_size(self) -> float:
@@ -67,8 +75,7 @@ class SearchSpace:
             + sum over width groups of log10(number of widths)
         """
         bits = len(self._removable) + len(self.graph.skip_pairs)
-        num_widths = self._full_widths - self._least_widths + 1
-        return bits * math.log10(2) + float(np.log10(num_widths).sum())
+        return bits * math.log10(2) + float(np.log10(self._widths.counts).sum())
 
     def teacher(self) -> Candidates:
         """The teacher itself, as one candidate with no action."""
@@ -83,7 +90,8 @@ class SearchSpace:
 
         For each candidate a removal probability is drawn from `REMOVAL_PROBABILITIES`, a
         probability of skip connections from `SKIP_PROBABILITIES`, and for each width group a
-        ratio r ~ U(0, max_shrinkage) that leaves max(1, floor((1 - r) F)) of its F channels.
+        ratio r ~ U(0, max_shrinkage) that leaves max(1, floor((1 - r) F)) of its F channels, or
+        the nearest width that is allowed.
 
         Args:
             count: M, how many, 0 or more.
@@ -97,7 +105,7 @@ class SearchSpace:
         rate = generator.choice(REMOVAL_PROBABILITIES, (count, 1))
         removed[:, self._removable] = generator.random((count, len(self._removable))) < rate
         ratio = self._max_shrinkage * generator.random((count, len(self._full_widths)))
-        widths = self._shrunk(ratio)
+        widths = self._widths.nearest(self._shrunk(ratio))
         rate = generator.choice(SKIP_PROBABILITIES, (count, 1))
         skips = generator.random((count, num_pairs)) < rate
         return self.settle(Candidates(removed, widths, skips))
@@ -134,11 +142,10 @@ class SearchSpace:
         rows = np.flatnonzero(part == 1)
         if len(rows):
             groups = generator.integers(sizes[1], size=len(rows))
-            least, full = self._least_widths[groups], self._full_widths[groups]
-            anew = np.floor(least + generator.random(len(rows)) * (full - least + 1))
-            near = np.rint(widths[rows, groups] * np.exp(generator.normal(0, 0.3, len(rows))))
-            drawn = np.where(generator.random(len(rows)) < 0.5, anew, near)
-            widths[rows, groups] = np.clip(drawn, least, full).astype(np.int64)
+            anew = self._widths.pick(groups, generator.random(len(rows)))
+            factor = np.exp(generator.normal(0, 0.3, len(rows)))
+            near = self._widths.nearest_of(groups, widths[rows, groups] * factor)
+            widths[rows, groups] = np.where(generator.random(len(rows)) < 0.5, anew, near)
         rows = np.flatnonzero(part == 2)
         if len(rows):
             pairs = generator.integers(sizes[2], size=len(rows))

@@ -18,13 +18,16 @@ def picture_input(
 ) -> tuple[Any, Any]:
     """The input, and the input normalized (the same where nothing is to be normalized)."""
     inputs = keras.Input(input_shape, name="picture")
-    if normalization is None:
-        return inputs, inputs
+    return inputs, inputs if normalization is None else normalized(inputs, normalization)
+
+
+def normalized(inputs: Any, normalization: Normalization) -> Any:
+    """Pictures with mean 0 and standard deviation 1 in each channel of the data."""
     mean, deviation = (np.asarray(values, np.float64) for values in normalization)
     normalize = keras.layers.Normalization(
         mean=mean.tolist(), variance=np.square(deviation).tolist(), name="normalize"
     )
-    return inputs, normalize(inputs)
+    return normalize(inputs)
 
 
 def convolution(tensor: Any, filters: int, kernel_size: int, name: str, **options: Any) -> Any:

@@ -35,7 +35,9 @@ _REFUSED_CLASSES = {
 _HDF5_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError)
 
 
-def load(path: str | os.PathLike[str]) -> keras.Model:
+def load(
+    path: str | os.PathLike[str], *, compiled: bool = False, trusted: bool = False
+) -> keras.Model:
     """Loads a Keras model from a file.
 
     Keras's safe mode is on. These are refused before Keras builds anything: a configuration of
@@ -43,13 +45,16 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     brings; of a `.keras` file also members that lie outside the archive by their names, and
     contents of more than 100 times the file's size. Keras itself refuses links to other files in
     an `.h5` file. That is a mitigation, not a wall: safe mode had holes before. Load a file from
-    someone you don't trust where it can do no harm.
+    someone you don't trust where it can do no harm. Layers of the user's own are found if they are
+    registered (`keras.saving.register_keras_serializable`) before.
 
     Args:
         path: A `.keras` or `.h5` file that holds a whole model.
+        compiled: Whether the model is compiled as the file says.
+        trusted: Whether layers that run what the file brings are loaded: safe mode is off.
 
     Returns:
-        The model, not compiled.
+        The model.
 
     Raises:
         UserError: There is no such file, it is no model that can be loaded, or it is refused.
@@ -70,14 +75,18 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
             "Give the file that model.save('model.keras') writes, or the teacher's name and these "
             f"weights: --teacher=NAME --teacher_weights={path}."
         )
-    _check_config(path, text)
+    _check_config(path, text, trusted)
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with warnings.catch_warnings():
+            # One of the optimizer's state, where the model was compiled and never trained.
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(path, compile=compiled, safe_mode=not trusted)
     except Exception as error:  # Keras raises whatever a layer's from_config raises.
         raise UserError(
             f"Keras can't load {path}: {_first_sentence(error)}.\n"
-            "Give a whole functional model of Keras's own layers, saved by model.save in this "
-            "version; with layers of your own call esnac_tf.compress from Python."
+            "Classes and functions of your own are found if --custom_objects=MODULE names the "
+            "module that registers them (keras.saving.register_keras_serializable); else save the "
+            "model again with this version."
         ) from error
     return model
 
@@ -141,9 +150,10 @@ def _hdf5_config(path: pathlib.Path) -> str | bytes | None:
     try:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
-            # Where Keras 2, Keras 3 and the first releases of Keras 3 put weights.
+            # Where Keras 2, Keras 3 (of a subclassed model only "vars") and the first releases
+            # of Keras 3 put weights.
             has_weights = "layer_names" in file.attrs or any(
-                name in file for name in ("layers", "_layer_checkpoint_dependencies")
+                name in file for name in ("vars", "layers", "_layer_checkpoint_dependencies")
             )
     except _HDF5_ERRORS as error:
         raise _broken(path, "it is truncated or damaged") from error
@@ -175,18 +185,18 @@ def _archive_config(path: pathlib.Path) -> bytes:
         raise _broken(path, _first_sentence(error)) from error
 
 
-def _check_config(path: pathlib.Path, text: str | bytes) -> None:
-    """Refuses code in a model's configuration, and a model that has no graph."""
+def _check_config(path: pathlib.Path, text: str | bytes, trusted: bool) -> None:
+    """Refuses code in a model's configuration if not trusted, and a model that has no graph."""
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _broken(path, f"its configuration is no JSON, {_first_sentence(error)}") from error
     refused = sorted(_class_names(config).intersection(_REFUSED_CLASSES))
-    if refused:
+    if refused and not trusted:
         raise UserError(
             f"{path} has {_REFUSED_CLASSES[refused[0]]}, which runs what the file brings, and is "
-            "refused.\nGive a model without Lambda layers and their like; keras.ops can do what "
-            "they did."
+            "refused.\nGive --trust_teacher if the file is your own, or a model without Lambda "
+            "layers and their like; keras.ops can do what they did."
         )
     if not isinstance(config, dict) or "class_name" not in config:
         raise _broken(path, "its configuration is not a model's")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from esnac_tf.distillation import evaluate_accuracy, get_strategy
+from esnac_tf.distillation import evaluate, get_strategy
 from esnac_tf.distillation.evaluation import Evaluation, Score
 from esnac_tf.errors import UserError
 
@@ -18,7 +18,7 @@ def test_equals_numpy_for_several_models_at_once():
     x, y = pictures(32)
     models = [dense_net(seed) for seed in range(3)]
     expected = [np.mean(np.argmax(model.predict(x, verbose=0), -1) == y) for model in models]
-    accuracies = evaluate_accuracy(models, rows(x, y, np.ones(32)))
+    accuracies = evaluate(models, rows(x, y, np.ones(32)))
     assert accuracies == pytest.approx(expected)
     assert len(set(accuracies)) > 1
 
@@ -26,26 +26,26 @@ def test_equals_numpy_for_several_models_at_once():
 def test_padded_rows_do_not_count():
     x, y = pictures(24)
     model = dense_net()
-    [expected] = evaluate_accuracy([model], rows(x, y, np.ones(24)))
+    [expected] = evaluate([model], rows(x, y, np.ones(24)))
     padded = np.concatenate([x, np.full((8, 4, 4, 3), 9.0, "float32")])
     for label in range(3):
         labels = np.concatenate([y, np.full(8, label)])
         weight = np.concatenate([np.ones(24), np.zeros(8)])
-        assert evaluate_accuracy([model], rows(padded, labels, weight)) == pytest.approx([expected])
+        assert evaluate([model], rows(padded, labels, weight)) == pytest.approx([expected])
 
 
 def test_rows_without_weights_all_count():
     x, y = pictures(16)
     model = dense_net()
     plain = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
-    assert evaluate_accuracy([model], plain) == evaluate_accuracy([model], rows(x, y, np.ones(16)))
+    assert evaluate([model], plain) == evaluate([model], rows(x, y, np.ones(16)))
 
 
 def test_outputs_that_are_not_finite_are_wrong():
     x, y = pictures(16)
     model = dense_net()
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
-    assert evaluate_accuracy([model], rows(x, y, np.ones(16))) == [0.0]
+    assert evaluate([model], rows(x, y, np.ones(16))) == [0.0]
 
 
 def test_the_share_of_finite_rows_is_told():
@@ -65,15 +65,15 @@ def test_a_dict_of_one_output_is_read():
     i = keras.Input((4, 4, 3))
     model = keras.Model(i, {"logits": keras.layers.Dense(3)(keras.layers.Flatten()(i))})
     x, y = pictures(16)
-    assert 0 <= evaluate_accuracy([model], rows(x, y, np.ones(16)))[0] <= 1
+    assert 0 <= evaluate([model], rows(x, y, np.ones(16)))[0] <= 1
 
 
 def test_no_rows():
     x, y = pictures(16)
     with pytest.raises(UserError, match="no rows"):
-        evaluate_accuracy([dense_net()], rows(x, y, np.zeros(16)))
+        evaluate([dense_net()], rows(x, y, np.zeros(16)))
     with pytest.raises(UserError, match="no rows"):
-        evaluate_accuracy([dense_net()], rows(x, y, np.ones(16)).take(0))
+        evaluate([dense_net()], rows(x, y, np.ones(16)).take(0))
 
 
 def test_a_model_with_two_outputs():
@@ -82,4 +82,4 @@ def test_a_model_with_two_outputs():
     model = keras.Model(i, [keras.layers.Dense(3)(flat), keras.layers.Dense(2)(flat)])
     x, y = pictures(16)
     with pytest.raises(UserError, match="one output"):
-        evaluate_accuracy([model], rows(x, y, np.ones(16)))
+        evaluate([model], rows(x, y, np.ones(16)))

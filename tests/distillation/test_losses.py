@@ -158,7 +158,7 @@ class TestNames:
     def test_listing_names_imports_no_tensorflow(self):
         code = (
             "import sys; from esnac_tf import distillation as d; d.losses.names();"
-            "d.TrainingConfig.search(); d.TrainingOutcome(0.0, 0); d.DISTRIBUTE;"
+            "d.TrainingConfig.search(); d.TrainingOutcome(None, 0.0, 0); d.DISTRIBUTE;"
             "assert not {'tensorflow', 'keras'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from esnac_tf.distillation import TrainingConfig, evaluate_accuracy, joint_step, losses, train
+from esnac_tf.distillation import TrainingConfig, evaluate, joint_step, losses, train
 from esnac_tf.distillation.student_update import StudentUpdate
+from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
 
 from .tiny import (
@@ -120,11 +121,11 @@ class TestTogether:
     def test_students_learn_what_the_teacher_knows(self, teacher):
         pupil = conv_net(8, seed=91)
         [lesson] = run([pupil], loss=LABELS, config=TrainingConfig(epochs=8, learning_rate=0.03))
-        assert lesson.validation_accuracy > 0.9
+        assert lesson.validation_metric > 0.9
         students = [conv_net(3, seed=1), conv_net(4, seed=2)]
         config = TrainingConfig(epochs=8, learning_rate=0.03)
         for outcome in run(students, pupil, config=config):
-            assert outcome.validation_accuracy > 0.9
+            assert outcome.validation_metric > 0.9
             assert outcome.history[-1].loss < outcome.history[0].loss
 
     def test_the_teacher_does_not_change(self, teacher):
@@ -205,7 +206,7 @@ class TestArithmetic:
         """Cross entropy on log(p) is cross entropy on the logits before the softmax."""
         logits, probabilities = dense_net(), dense_net(activation="softmax")
         [expected] = run([logits])
-        [outcome] = run([probabilities], from_logits=False)
+        [outcome] = run([probabilities], task=Task(from_logits=False))
         assert outcome.history[0].loss == pytest.approx(expected.history[0].loss, rel=1e-3)
         assert_same_weights(logits, probabilities, rtol=1e-2, atol=1e-4)
 
@@ -251,9 +252,9 @@ class TestBestEpoch:
             assert float(student.layers[-2].step.numpy()) == best * steps
             assert len(outcome.history) == 4
             rows = validation(*pictures(32, seed=1))
-            assert evaluate_accuracy([student], rows) == [outcome.validation_accuracy]
-            assert outcome.validation_accuracy == max(
-                record.validation_accuracy for record in outcome.history
+            assert evaluate([student], rows) == [outcome.validation_metric]
+            assert outcome.validation_metric == max(
+                record.validation_metric for record in outcome.history
             )
 
 
@@ -342,13 +343,12 @@ class TestFailures:
         wrong_classes = keras.Sequential(
             [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(1)]
         )
-        frozen = dense_net()
-        frozen.trainable = False
         i = keras.Input((4, 4, 3))
+        weightless = keras.Model(i, keras.layers.GlobalAveragePooling2D()(i))
         flat = keras.layers.Flatten()(i)
         two_outputs = keras.Model(i, [keras.layers.Dense(3)(flat), keras.layers.Dense(3)(flat)])
         untraceable = dense_net(end=[CannotBeTraced()])
-        students = [untraceable, sound, wrong_classes, frozen, two_outputs]
+        students = [untraceable, sound, wrong_classes, weightless, two_outputs]
         outcomes = run(students, teacher)
         run([alone], teacher)
         assert "ValueError" in outcomes[0].failure
@@ -491,13 +491,13 @@ class TestCallbacks:
         assert batches[-1] == (2, 2)
         assert [record.epoch for record in outcome.history] == [1]
         rows = validation(*pictures(32, seed=1))
-        assert evaluate_accuracy([student], rows) == [outcome.validation_accuracy]
+        assert evaluate([student], rows) == [outcome.validation_metric]
 
     def test_stopped_before_an_epoch_ended(self):
         student = dense_net()
         before = student.get_weights()
         [outcome] = run([student], should_stop=lambda: True)
-        assert (outcome.best_epoch, outcome.validation_accuracy) == (0, 0.0)
+        assert (outcome.best_epoch, outcome.validation_metric) == (0, None)
         assert outcome.failure is None
         for a, b in zip(before, student.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -538,3 +538,24 @@ class TestWhatIsRefused:
         teacher = keras.Model(i, [keras.layers.Dense(3)(flat), keras.layers.Dense(3)(flat)])
         with pytest.raises(UserError, match="one output"):
             run([dense_net()], teacher)
+
+
+def test_frozen_layers_train_and_are_frozen_again():
+    student = conv_net()
+    student.layers[0].trainable = student.layers[1].trainable = False
+    before = [layer.get_weights()[0] for layer in student.layers[:2]]
+    [outcome] = run([student])
+    assert outcome.failure is None
+    assert not student.layers[0].trainable
+    assert not student.layers[1].trainable
+    assert student.layers[-1].trainable
+    for layer, weight in zip(student.layers[:2], before, strict=True):
+        assert not np.array_equal(layer.get_weights()[0], weight)
+
+
+def test_a_frozen_model_trains():
+    student = dense_net()
+    student.trainable = False
+    [outcome] = run([student])
+    assert outcome.failure is None
+    assert not student.trainable_variables

@@ -46,13 +46,14 @@ class TestTrainingConfig:
 class TestTrainingOutcome:
     def test_of_equally_good_epochs_the_earliest_is_the_best(self):
         history = [
-            EpochRecord(e, 1.0, accuracy, 0.1) for e, accuracy in enumerate((0.2, 0.7, 0.7), 1)
+            EpochRecord(e, 1.0, -quality, quality, 0.1)
+            for e, quality in enumerate((0.2, 0.7, 0.7), 1)
         ]
         outcome = TrainingOutcome.from_history(history)
-        assert (outcome.best_epoch, outcome.validation_accuracy) == (2, 0.7)
+        assert (outcome.best_epoch, outcome.validation_metric) == (2, -0.7)
         assert outcome.history == tuple(history)
 
     def test_without_an_epoch(self):
         outcome = TrainingOutcome.from_history([], failure="no memory")
-        assert (outcome.best_epoch, outcome.validation_accuracy) == (0, 0.0)
+        assert (outcome.best_epoch, outcome.validation_metric) == (0, None)
         assert outcome.failure == "no memory"

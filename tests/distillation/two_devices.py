@@ -15,7 +15,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from esnac_tf.distillation import (  # noqa: E402
     TrainingConfig,
-    evaluate_accuracy,
+    evaluate,
     get_strategy,
     losses,
     train,
@@ -81,9 +81,9 @@ def two_devices_equal_one():
             assert left.best_epoch == right.best_epoch
             for x, y in zip(left.history, right.history, strict=True):
                 np.testing.assert_allclose(x.loss, y.loss, rtol=1e-4)
-                assert x.validation_accuracy == y.validation_accuracy
+                assert x.validation_metric == y.validation_metric
         rows = validation(*pictures(32, seed=1))
-        assert evaluate_accuracy(two, rows, TWO) == evaluate_accuracy(one, rows)
+        assert evaluate(two, rows, TWO) == evaluate(one, rows)
 
 
 def xla_is_left_out():
@@ -113,7 +113,7 @@ def statistics_of_other_layers_are_averaged():
     [alone], _ = run(ONE, lambda: [dense_net(1, [BatchMean()])], config)
     np.testing.assert_allclose(student.layers[-2].mean, alone.layers[-2].mean, rtol=1e-4)
     rows = validation(*pictures(32, seed=1))
-    assert evaluate_accuracy([student], rows, TWO) == [outcome.validation_accuracy]
+    assert evaluate([student], rows, TWO) == [outcome.validation_metric]
 
 
 def failures_stay_alone():

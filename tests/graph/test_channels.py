@@ -91,10 +91,27 @@ def test_what_fixes_or_compares_channels_pins_them():
 
 
 def test_channels_around_a_layer_that_is_not_known_are_kept():
-    assert set(shrinkable("prelu").values()) == {"after"}
-    assert widths("unknown_layers") == [9]
     assert widths("subclassed_part") == []
     assert widths("local_custom_layer") == []
+
+
+def test_attention_has_heads_and_sizes_that_are_in_no_tensor():
+    graph = graph_of("vision_transformer", "dependency")
+    groups = {group.name: group.width for group in graph.width_groups}
+    assert groups == {
+        "patches": 8,
+        **{f"attention{number}/heads": 2 for number in range(2)},
+        **{f"attention{number}/key_size": 4 for number in range(2)},
+        **{f"attention{number}/value_size": 4 for number in range(2)},
+        "expand0": 16,
+        "expand1": 16,
+    }
+    assert {"attention0", "attention1"} <= {graph.nodes[index].name for index in graph.removals}
+
+
+def test_recurrent_units_are_channels():
+    assert widths("text_classifier") == [6, 6, 8, 9]  # of `both` one of each direction goes
+    assert widths("time_series") == [4, 5, 6]
 
 
 def test_channels_that_a_reshape_spreads_over_positions_are_kept():
@@ -109,6 +126,20 @@ def test_a_grouped_convolution_keeps_equally_many_channels_of_each_block():
     groups = {group.name: group for group in graph.channels.groups}
     assert groups["before"].bundles[0].shape == (3, 4)
     assert groups["grouped"].bundles[0].shape == (2, 4)
+
+
+@pytest.mark.parametrize(("groups", "bundles"), [(3, (4, 3)), (1, (12, 1)), (-1, (12, 1))])
+def test_group_normalization_keeps_equally_many_channels_of_each_block(groups, bundles):
+    inputs = keras.Input((4, 4, 3))
+    hidden = layers.GroupNormalization(groups)(layers.Conv2D(12, 1, name="before")(inputs))
+    graph = analyse(keras.Model(inputs, layers.Conv2D(2, 1)(hidden)), "dependency")
+    assert graph.channels.groups[0].bundles[0].shape == bundles
+
+
+def test_both_directions_keep_equally_many_units():
+    graph = graph_of("text_classifier", "dependency")
+    groups = {group.name: group for group in graph.channels.groups}
+    assert groups["both"].bundles[0].shape == (4, 2)
 
 
 def test_softmax_in_between_pins_its_channels():
@@ -163,14 +194,84 @@ def test_by_dependency_nothing_follows():
     assert {len(members) for members in members_by_name(graph).values()} == {1}
 
 
+def convolution(x, width, name):
+    return layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
+
+
+def resnet9(widths=(8, 16, 24, 32)):
+    """Plain convolutions, of which the second and the fourth lead into a residual block."""
+    inputs = keras.Input((8, 8, 3))
+    x = inputs
+    for index, width in enumerate(widths):
+        x = convolution(x, width, f"plain{width}")
+        if index in (1, 3):
+            y = convolution(x, width, f"block{width}_conv1")
+            x = layers.Add()([x, convolution(y, width, f"block{width}_conv2")])
+    outputs = layers.Dense(2, name="top")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, outputs)
+
+
+def test_plain_layers_before_a_residual_block_do_not_follow_it():
+    assert members_by_name(analyse(resnet9())) == {
+        "8": {"plain8"},
+        "16": {"plain16", "block16_conv1"},
+        "24": {"plain24"},
+        "32": {"plain32", "block32_conv1"},
+    }
+
+
+def test_a_plain_chain_that_ends_in_a_residual_block_does_not_follow_it():
+    inputs = keras.Input((8, 8, 3))
+    x = inputs
+    for width in (4, 5, 6):
+        x = convolution(x, width, f"plain{width}")
+    y = convolution(x, 7, "inside1")
+    x = layers.Add()([x, convolution(convolution(y, 3, "inside2"), 6, "last")])
+    graph = analyse(keras.Model(inputs, layers.Conv2D(2, 1)(x)))
+    assert members_by_name(graph) == {
+        "4": {"plain4"},
+        "5": {"plain5"},
+        "6": {"plain6", "inside1", "inside2"},
+    }
+
+
+def squeeze_and_excite(x, width, name):
+    y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    y = layers.Conv2D(width, 1, activation="relu", name=f"{name}_squeeze")(y)
+    gate = layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name=f"{name}_excite")(y)
+    return layers.Multiply()([x, gate])
+
+
+def test_a_gate_inside_a_residual_block_follows_it_with_what_it_scales():
+    inputs = keras.Input((8, 8, 3))
+    x = squeeze_and_excite(convolution(inputs, 10, "stem"), 5, "stem")
+    x = convolution(x, 6, "trunk")
+    y = squeeze_and_excite(convolution(x, 18, "expand"), 4, "expand")
+    x = layers.Add()([x, convolution(y, 6, "project")])
+    graph = analyse(keras.Model(inputs, layers.Conv2D(2, 1)(x)))
+    assert members_by_name(graph) == {
+        "5": {"stem_squeeze"},
+        "6": {"trunk", "expand", "expand_squeeze"},
+        "10": {"stem"},
+    }
+
+
+def test_ways_that_meet_without_a_fork_are_no_block():
+    inputs = [keras.Input((8, 8, 3)) for _ in range(2)]
+    ways = [convolution(convolution(x, 4 + i, f"first{i}"), 6, f"last{i}")
+            for i, x in enumerate(inputs)]  # fmt: skip
+    graph = analyse(keras.Model(inputs, layers.Conv2D(2, 1)(layers.Add()(ways))))
+    assert members_by_name(graph) == {"4": {"first0"}, "5": {"first1"}, "6": {"last0"}}
+
+
 def test_what_leads_to_two_groups_follows_none():
     inputs = keras.Input((4, 4, 3))
     x = layers.Conv2D(6, 1, name="stem")(inputs)
     y = layers.Conv2D(5, 1, name="inner")(x)
-    sides = [layers.Conv2D(8, 1, name=f"side{i}")(y) for i in range(2)]
-    sums = [layers.Add()([side, side]) for side in sides]
-    graph = analyse(keras.Model(inputs, [layers.Conv2D(1, 1)(x) for x in sums]))
-    assert "inner" in members_by_name(graph)["5"]
+    sums = [layers.Add()([layers.Conv2D(8, 1)(y), layers.Conv2D(8, 1)(x)]) for _ in range(2)]
+    for ends, members in ((sums, {"inner"}), ([sums[0], y], {"inner"}), (sums[:1], None)):
+        graph = analyse(keras.Model(inputs, [layers.Conv2D(1, 1)(end) for end in ends]))
+        assert members_by_name(graph).get("5") == members
 
 
 def test_what_follows_shrinks_in_proportion():

@@ -28,11 +28,64 @@ layers = keras.layers
         (lambda: layers.Dense(7), 8 * 8 * 4 * 7),
         (lambda: layers.BatchNormalization(), 0),
         (lambda: layers.AveragePooling2D(2), 0),
+        (lambda: layers.EinsumDense("abcd,de->abce", (8, 8, 7)), 8 * 8 * 4 * 7),
+        (lambda: layers.EinsumDense("abcd,cde->abe", (8, 7)), 8 * 7 * 8 * 4),
+        (lambda: layers.TimeDistributed(layers.Conv1D(5, 3)), 8 * 6 * 5 * 3 * 4),
+        (lambda: layers.SpectralNormalization(layers.Dense(7)), 8 * 8 * 4 * 7),
     ],
 )
 def test_multiply_adds(make, expected):
     inputs = keras.Input((8, 8, 4))
     assert count_flops(keras.Model(inputs, make()(inputs))) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: layers.SimpleRNN(5), 6 * 5 * (4 + 5)),
+        (lambda: layers.GRU(5, return_sequences=True), 6 * 3 * 5 * (4 + 5)),
+        (lambda: layers.LSTM(5), 6 * 4 * 5 * (4 + 5)),
+        (lambda: layers.Bidirectional(layers.LSTM(5)), 2 * 6 * 4 * 5 * (4 + 5)),
+    ],
+)
+def test_multiply_adds_of_recurrent_layers(make, expected):
+    inputs = keras.Input((6, 4))
+    assert count_flops(keras.Model(inputs, make()(inputs))) == expected
+
+
+def test_multiply_adds_of_a_convolutional_lstm():
+    inputs = keras.Input((3, 8, 8, 2))
+    model = keras.Model(inputs, layers.ConvLSTM2D(5, 3)(inputs))
+    assert count_flops(model) == 3 * 6 * 6 * 4 * 5 * 9 * (2 + 5)
+
+
+def test_multiply_adds_of_attention():
+    query, value = keras.Input((6, 4)), keras.Input((9, 5))
+    layer = layers.MultiHeadAttention(2, 3, value_dim=7, output_shape=11)
+    projections = 6 * 4 * 2 * 3 + 9 * 5 * 2 * 3 + 9 * 5 * 2 * 7 + 6 * 2 * 7 * 11
+    products = 6 * 9 * 2 * 3 + 6 * 9 * 2 * 7
+    assert count_flops(keras.Model([query, value], layer(query, value))) == projections + products
+
+
+def test_multiply_adds_of_attention_along_one_axis():
+    inputs = keras.Input((6, 9, 4))
+    layer = layers.MultiHeadAttention(2, 3, attention_axes=2)
+    projections = 54 * 4 * 2 * 3 * 4
+    assert count_flops(keras.Model(inputs, layer(inputs, inputs))) == projections + 2 * 54 * 9 * 6
+
+
+def test_multiply_adds_of_grouped_query_attention():
+    inputs = keras.Input((6, 8))
+    layer = layers.GroupQueryAttention(3, 4, 2)
+    projections = 6 * 8 * 3 * (4 + 2 + 2) + 6 * 4 * 3 * 8
+    products = 2 * 6 * 6 * 4 * 3
+    assert count_flops(keras.Model(inputs, layer(inputs, inputs))) == projections + products
+
+
+def test_multiply_adds_of_attention_without_heads():
+    query, value = keras.Input((6, 4)), keras.Input((9, 4))
+    model = keras.Model([query, value], layers.Attention()([query, value]))
+    assert count_flops(model) == 2 * 6 * 9 * 4
 
 
 def test_multiply_adds_of_nested_and_shared_layers_count_at_every_call():

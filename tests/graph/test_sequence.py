@@ -7,6 +7,7 @@ import small_models
 
 from esnac_tf.graph.parsing import parse
 from esnac_tf.graph.sequence import layer_sequence
+from esnac_tf.graph.teacher import skip_pairs
 
 layers = keras.layers
 
@@ -67,3 +68,31 @@ def test_a_sum_that_broadcasts_is_a_layer():
     nodes = sequence(keras.Model(inputs, layers.Add(name="sum")([hidden, pooled])))
     assert [node.name for node in nodes] == ["conv", "pool", "sum"]
     assert nodes[-1].kind == "merging"
+
+
+def test_identity_layers_are_edges():
+    inputs = keras.Input((4,))
+    hidden = layers.Identity()(layers.Dense(4, name="first")(inputs))
+    nodes = sequence(keras.Model(inputs, layers.Dense(2, name="second")(hidden)))
+    assert [(node.name, node.predecessors) for node in nodes] == [("first", ()), ("second", (0,))]
+
+
+def test_what_turns_integers_into_numbers_is_not_removed_and_takes_no_connections():
+    pixels = keras.Input((4, 4, 6), dtype="uint8")
+    scaled = pixels / 255
+    hidden = layers.Conv2D(6, 3, padding="same", name="conv")(scaled)
+    model = keras.Model(pixels, layers.Conv2D(2, 1, name="top")(layers.ReLU(name="relu")(hidden)))
+    nodes = sequence(model)
+    assert [node.name for node in nodes if node.is_removable] == ["conv", "relu"]
+    assert (nodes[0].takes_floats, nodes[0].gives_floats) == (False, True)
+    assert all(target > 0 for _, target in skip_pairs(nodes))
+
+
+def test_integers_are_added_to_nothing():
+    words = keras.Input((6,), dtype="int32")
+    classes = words % 5
+    hidden = layers.Dense(6, name="dense")(layers.Rescaling(0.2, name="scaled")(classes))
+    nodes = sequence(keras.Model(words, layers.Dense(2, name="top")(hidden)))
+    pairs = [(nodes[source].name, nodes[target].name) for source, target in skip_pairs(nodes)]
+    assert pairs == [("dense", "top")]
+    assert [node.name for node in nodes if node.is_removable] == ["dense"]

@@ -170,15 +170,16 @@ def test_draws_are_the_papers():
     assert candidates.skips[kept_targets].mean() == pytest.approx(0.0196, abs=0.004)
 
 
-def test_no_width_shrinks_by_more_than_the_largest_ratio():
-    graph = graph_of("resnet18", "width")
+@pytest.mark.parametrize("name", ["resnet18", "shufflenet"])
+def test_no_width_group_shrinks_by_more_than_the_largest_ratio(name):
+    graph = graph_of(name, "width")
     space, generator = SearchSpace(graph, max_shrinkage=0.9), np.random.default_rng(0)
     full = np.array([group.width for group in graph.width_groups])
     candidates = space.sample(4000, generator)
     mutants = space.mutate(candidates, generator)
-    least = np.floor(full / 10)  # of no F here is a tenth whole
+    least = np.maximum(1, full // 10)
     for widths in (candidates.widths, mutants.widths):
-        assert (widths.min(axis=0) == np.maximum(1, least)).all()
+        assert (widths.min(axis=0) == least).all()
         assert (widths <= full).all()
     # floor((1 - r) F) with r ~ U(0, 0.9)
     assert candidates.widths[:, -1].mean() == pytest.approx(0.55 * full[-1] - 0.5, rel=0.02)

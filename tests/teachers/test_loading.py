@@ -92,11 +92,15 @@ def test_a_subclassed_model_is_told_how_to_become_functional(tmp_path, name):
     np.testing.assert_allclose(loaded(toy.TEST[0]), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["weights.weights.h5", "weights.h5"])
+@pytest.mark.parametrize("name", ["weights.weights.h5", "weights.h5", "subclassed.weights.h5"])
 def test_weights_without_a_model_are_told(folder, tmp_path, name):
     path = tmp_path / name
     if name == "weights.h5":
         older_weights(folder / "model.h5", path)
+    elif name == "subclassed.weights.h5":
+        model = Subclassed()
+        model(toy.TEST[0])
+        model.save_weights(path)
     else:
         shutil.copy(folder / "model.weights.h5", path)
     text = told(load, path)

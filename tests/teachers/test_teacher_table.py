@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from esnac_tf import teachers
+from esnac_tf.architecture import CHANNEL_GROUPS
 from esnac_tf.graph.cost import count_params
 from esnac_tf.graph.teacher import analyse, skip_pairs
 from esnac_tf.graph.widths import ParameterTable, WidthTable
@@ -133,7 +134,7 @@ def test_width_groups_of_shufflenet_are_its_stages():
 
 def test_a_ratio_of_shufflenet_is_that_of_all_its_stage():
     graph = graph_of("shufflenet")
-    _, made = WidthTable(graph).node_widths(np.array([[12, 100, 40, 800]]))
+    _, made = WidthTable(graph).node_widths(np.array([[12, 100, 40, 800], [2, 20, 40, 80]]))
     outputs = {node.name: made[0, index] for index, node in enumerate(graph.nodes)}
     assert outputs["stem_conv"] == 12
     assert outputs["stage1_block2_conv1"] == 24  # 13 + 12 pairs, half of each, rounded down
@@ -141,6 +142,8 @@ def test_a_ratio_of_shufflenet_is_that_of_all_its_stage():
     assert outputs["stage2_block2_conv1"] == 8  # twice 25 pairs, a tenth of each
     assert outputs["stage2_block2_conv3"] == 40
     assert outputs["stage3_block4_conv1"] == 200
+    # What follows is rounded down again: 4 of 50 are less than a tenth.
+    assert made[1, graph.position["stage1_block2_conv1"]] == 4
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -153,6 +156,12 @@ def test_skip_pairs_of_the_search_are_the_tables_without_those_that_are_connecte
     assert offered <= set(skip_pairs(graph.nodes)) - connected
     if name != "shufflenet":  # of which some lead from one channel pattern to another
         assert offered == set(skip_pairs(graph.nodes)) - connected
+
+
+def test_skip_pairs_of_shufflenet_that_one_ratio_leaves():
+    """The numbers in docs/architecture.md and in the recipes."""
+    offered = {mode: len(graph_of("shufflenet", mode).skip_pairs) for mode in CHANNEL_GROUPS}
+    assert offered == {"width": 1578, "dependency": 1818}
 
 
 def test_trunks_of_shufflenet_are_channel_groups():

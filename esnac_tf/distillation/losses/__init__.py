@@ -32,7 +32,7 @@ class DistillationLoss(Protocol):
 
     needs_teacher: ClassVar[bool]
 
-    def __call__(self, labels: Any, teacher_logits: Any | None, student_logits: Any) -> Any:
+    def __call__(self, labels: Any, teacher_logits: Any | None, student_logits: Any, /) -> Any:
         """Returns the losses of a batch.
 
         Args:

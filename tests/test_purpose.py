@@ -1,0 +1,295 @@
+"""Models of every purpose: what they are for is found, and they are compressed as a user would."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import esnac_tf
+from esnac_tf.config import SearchConfig
+from esnac_tf.errors import UserError
+from esnac_tf.purpose import find_purpose
+
+layers = keras.layers
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.normal(size=(64, 6)).astype("float32")
+PICTURES = GENERATOR.normal(size=(32, 8, 8, 3)).astype("float32")
+SETTINGS = {
+    "strategy": "random", "num_steps": 1, "num_kernels": 2, "num_best": 1, "search_epochs": 1,
+    "full_epochs": 1, "batch_size": 16, "full_learning_rate": 1e-3,
+}  # fmt: skip
+
+
+def search(model, data, **settings):
+    return esnac_tf.search_students(model, data, data, test=data, **{**SETTINGS, **settings})
+
+
+def assert_measured(result, metric, expected, direction):
+    """The figures are those that Keras itself computes of the student; more is better."""
+    [student] = result.students
+    assert student.trial.metric == metric
+    assert student.validation_metric == pytest.approx(expected(student.model), rel=1e-4)
+    assert student.test_metric == pytest.approx(student.validation_metric, rel=1e-4)
+    teacher = result.summary["teacher"]
+    ratio = student.validation_metric / teacher[f"validation_{metric}"]
+    saved = 1 - student.num_params / teacher["num_params"]
+    reward = saved * (2 - saved) * (ratio if direction == "max" else 1 / ratio)
+    assert student.objective == pytest.approx(reward, rel=1e-4)
+    assert result.summary["students"][0][f"test_{metric}"] == student.test_metric
+    assert (student.validation_accuracy is None) == (metric != "accuracy")
+    assert student.num_params < teacher["num_params"]
+
+
+def dense_net(outputs=1, activation=None):
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(16, activation="relu")(inputs)
+    hidden = layers.Dense(16, activation="relu")(hidden)
+    return keras.Model(inputs, layers.Dense(outputs, activation)(hidden))
+
+
+def evaluated(x, y, loss=None, metric=None):
+    """What Keras says of a model after compiling it."""
+
+    def value(model):
+        metrics = None if metric is None else [metric]
+        model.compile(loss=loss, metrics=metrics)
+        figures = model.evaluate(x, y, verbose=0, batch_size=len(keras.tree.flatten(y)[0]))
+        return figures if metric is None else figures[-1]
+
+    return value
+
+
+def test_regression_is_judged_by_the_loss_it_is_compiled_with():
+    model, y = dense_net(), 2 * X[:, :1]
+    model.compile("adam", "mean_squared_error")
+    model.fit(X, y, epochs=5, verbose=0)
+    result = search(model, (X, y))
+    assert_measured(result, "loss", evaluated(X, y, "mean_squared_error"), "min")
+
+
+@pytest.mark.parametrize("shape", [(64,), (64, 1)], ids=str)
+def test_a_metric_and_a_loss_by_name(shape):
+    y = X[:, 0].reshape(shape)
+    result = search(dense_net(), (X, y), loss="huber", metric="mean_absolute_error")
+    column = y.reshape(64, 1)
+    expected = evaluated(X, column, "huber", "mean_absolute_error")
+    assert_measured(result, "mean_absolute_error", expected, "min")
+
+
+def test_several_labels_at_once():
+    y = (GENERATOR.random((64, 5)) > 0.5).astype("float32")
+    result = search(
+        dense_net(5, "sigmoid"), (X, y), loss="binary_crossentropy", metric="binary_accuracy"
+    )
+    expected = evaluated(X, y, "binary_crossentropy", "binary_accuracy")
+    assert_measured(result, "binary_accuracy", expected, "max")
+
+
+def test_another_metric_of_a_classifier():
+    y = GENERATOR.integers(0, 5, 64)
+    metric = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+    result = search(dense_net(5), (X, y), metric=metric)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fresh = keras.metrics.SparseTopKCategoricalAccuracy(2)
+    assert_measured(result, "top_2", evaluated(X, y, loss, fresh), "max")
+
+
+@pytest.mark.filterwarnings("ignore:.*better than chance")
+def test_a_classifier_with_a_dict_for_its_output():
+    model = dense_net(5)
+    model = keras.Model(model.input, {"scores": model.output})
+    result = search(model, (X, GENERATOR.integers(0, 5, 64)), loss="auto")
+    assert result.students[0].trial.metric == "accuracy"
+    assert set(result.students[0].model(X)) == {"scores"}
+
+
+def segmentation():
+    inputs = keras.Input((8, 8, 3))
+    hidden = layers.Conv2D(8, 3, padding="same", activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(hidden))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+MASKS = (PICTURES.sum(-1) > 0).astype("int32")
+
+
+def test_segmentation_by_a_metric_object():
+    metric = keras.metrics.MeanIoU(2, sparse_y_pred=False, name="iou")
+    result = search(segmentation(), (PICTURES, MASKS), metric=metric)
+    fresh = keras.metrics.MeanIoU(2, sparse_y_pred=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert_measured(result, "iou", evaluated(PICTURES, MASKS, loss, fresh), "max")
+
+
+class Batches(keras.utils.PyDataset):
+    epochs = 0
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        rows = slice(16 * index, 16 * index + 16)
+        return PICTURES[rows], MASKS[rows]
+
+    def on_epoch_end(self):
+        self.epochs += 1
+
+
+def test_a_py_dataset_gives_what_its_arrays_give():
+    batches = Batches()
+    result = esnac_tf.search_students(segmentation(), batches, Batches(), **SETTINGS)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    [student] = result.students
+    expected = evaluated(PICTURES, MASKS, loss)(student.model)
+    assert student.validation_metric == pytest.approx(expected, rel=1e-4)
+    assert batches.epochs >= 2
+
+
+def two_by_two():
+    a, b = keras.Input((6,), name="a"), keras.Input((4,), name="b")
+    hidden = layers.Concatenate()(
+        [layers.Dense(8, activation="relu")(a), layers.Dense(8, activation="relu")(b)]
+    )
+    hidden = layers.Dense(12, activation="relu")(hidden)
+    outputs = {
+        "kind": layers.Dense(3, name="kind")(hidden),
+        "size": layers.Dense(1, name="size")(hidden),
+    }
+    model = keras.Model({"a": a, "b": b}, outputs)
+    losses = {
+        "kind": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "size": "mean_squared_error",
+    }
+    model.compile("adam", losses, loss_weights={"kind": 1.0, "size": 0.5})
+    return model
+
+
+DICTS = {"a": X, "b": GENERATOR.normal(size=(64, 4)).astype("float32")}
+LABELS = {"kind": GENERATOR.integers(0, 3, 64), "size": X[:, :1]}
+
+
+def test_two_inputs_and_two_outputs_are_judged_by_the_whole_loss():
+    result = search(two_by_two(), (DICTS, LABELS))
+
+    def expected(model):
+        twin = two_by_two()
+        model.compile(loss=twin.loss, loss_weights={"kind": 1.0, "size": 0.5})
+        figures = model.evaluate(DICTS, LABELS, verbose=0, batch_size=64, return_dict=True)
+        return figures["loss"]
+
+    assert_measured(result, "loss", expected, "min")
+    student = result.students[0].model
+    assert list(student.input) == ["a", "b"]
+    assert list(student.output) == ["kind", "size"]
+
+
+def test_a_metric_of_one_of_several_outputs():
+    result = search(two_by_two(), (DICTS, LABELS), metric={"kind": "sparse_categorical_accuracy"})
+
+    def expected(model):
+        return float(np.mean(np.argmax(model(DICTS)["kind"], -1) == LABELS["kind"]))
+
+    assert_measured(result, "sparse_categorical_accuracy", expected, "max")
+
+
+def classifier(inputs, hidden, classes=3):
+    return keras.Model(inputs, layers.Dense(classes)(hidden))
+
+
+def time_series():
+    inputs = keras.Input((32, 4))
+    hidden = layers.Conv1D(8, 5, padding="same", activation="relu")(inputs)
+    hidden = layers.BatchNormalization()(hidden)
+    hidden = layers.Conv1D(8, 5, padding="same", activation="relu")(hidden)
+    return classifier(inputs, layers.GlobalAveragePooling1D()(hidden))
+
+
+def text():
+    inputs = keras.Input((12,), dtype="int32")
+    hidden = layers.Embedding(50, 8, mask_zero=True)(inputs)
+    hidden = layers.LSTM(12)(hidden)
+    return classifier(inputs, layers.Dense(8, activation="relu")(hidden))
+
+
+def vision_transformer():
+    inputs = keras.Input((8, 8, 3))
+    patches = layers.Conv2D(16, 2, strides=2)(inputs)
+    tokens = layers.Reshape((16, 16))(patches)
+    for _ in range(2):
+        normal = layers.LayerNormalization()(tokens)
+        tokens = layers.Add()([tokens, layers.MultiHeadAttention(2, 8)(normal, normal)])
+        normal = layers.LayerNormalization()(tokens)
+        hidden = layers.Dense(32, activation="gelu")(normal)
+        tokens = layers.Add()([tokens, layers.Dense(16)(hidden)])
+    hidden = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(tokens))
+    return classifier(inputs, hidden)
+
+
+@pytest.mark.filterwarnings("ignore:.*better than chance")
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [
+        (time_series, GENERATOR.normal(size=(48, 32, 4)).astype("float32")),
+        (text, GENERATOR.integers(0, 50, (48, 12))),
+        (vision_transformer, GENERATOR.normal(size=(48, 8, 8, 3)).astype("float32")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.parametrize("channel_groups", ["width", "dependency"])
+def test_networks_of_every_kind(make, x, channel_groups):
+    model, y = make(), np.arange(48) % 3
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    result = search(model, (x, y), channel_groups=channel_groups, search_learning_rate=1e-3)
+    assert all(trial.is_complete for trial in result.trials), result.trials
+    assert result.students[0].num_params < result.summary["teacher"]["num_params"]
+
+
+class TestErrors:
+    def told(self, **settings):
+        model = settings.pop("model", None) or dense_net()
+        with pytest.raises(UserError) as caught:
+            search(model, settings.pop("data", (X, X[:, :1])), **settings)
+        assert len(str(caught.value).splitlines()) == 2
+        return str(caught.value)
+
+    def test_no_loss(self):
+        assert "its loss is not known" in self.told()
+
+    def test_unknown_names(self):
+        assert "Unknown loss 'mse_'" in self.told(loss="mse_")
+        assert "Unknown metric 'mae_'" in self.told(loss="mse", metric="mae_")
+
+    def test_a_loss_that_does_not_fit_the_labels(self):
+        text = self.told(model=dense_net(4), loss="mean_squared_error", data=(X, X))
+        assert text.startswith("The loss can't be computed")
+
+    def test_a_metric_of_an_output_that_is_not_there(self):
+        text = self.told(
+            model=two_by_two(), data=(DICTS, LABELS), metric={"colour": "mean_absolute_error"}
+        )
+        assert "The outputs are 'kind', 'size'" in text
+
+    def test_a_metric_that_does_not_say_which_output(self):
+        text = self.told(model=two_by_two(), data=(DICTS, LABELS), metric="mean_absolute_error")
+        assert "a metric looks at one" in text
+
+    def test_a_loss_of_classes_for_what_has_none(self):
+        text = self.told(loss="mse", distillation_loss="soft_targets")
+        assert "compares the classes of classifiers" in text
+
+    def test_a_label_is_missing(self):
+        labels = {"kind": LABELS["kind"]}
+        assert self.told(model=two_by_two(), data=(DICTS, labels))
+
+
+def test_what_is_asked_for_is_recorded(tmp_path):
+    settings = find_purpose(
+        dense_net(), SearchConfig(loss="huber"), metric=keras.metrics.MeanAbsoluteError()
+    ).settings
+    assert settings["loss"] == "huber"
+    assert settings["metric"]["class_name"] == "MeanAbsoluteError"
+    search(dense_net(), (X, X[:, :1]), loss="huber", run_dir=tmp_path)
+    with pytest.raises(UserError, match="loss is"):
+        search(dense_net(), (X, X[:, :1]), loss="mean_squared_error", run_dir=tmp_path)
