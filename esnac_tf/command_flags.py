@@ -41,13 +41,15 @@ _string(
     "teacher",
     None,
     f"The model to compress: {', '.join(teachers.names())}, one of these with arguments, such as "
-    "'resnet18(width=16)', or the path of a .keras or .h5 file.",
+    "'resnet18(width=16)', a model of Keras such as keras.applications.MobileNetV2 or "
+    "'keras.applications.MobileNetV2(alpha=0.35)', or the path of a .keras or .h5 file.",
 )
 _string(
     "teacher_weights",
     None,
-    "Weights of a teacher given by name: a .weights.h5 or .keras file. Without them it is trained "
-    "first, once.",
+    "Weights of a teacher given by name: a .weights.h5 or .keras file, or imagenet for those that "
+    "Keras downloads for keras.applications, whose top is trained anew for other than their 1000 "
+    "classes. Without weights it is trained first, once.",
 )
 flags.DEFINE_list(
     "custom_objects",

@@ -3,7 +3,7 @@
 A row for each node of the layer sequence, in topological order, 272 numbers:
 
     0 - 9      one-hot of the kind of layer; all 0 where the node is removed
-    10 - 13    kernel size, stride, padding, groups
+    10 - 13    kernel size, stride, padding, groups; of attention layers heads and key size
     14 - 15    input width, output width (convolutions and dense layers only)
     16 - 143   incoming edges by distance in the sequence, 1 to 128
     144 - 271  outgoing edges by distance in the sequence, 1 to 128
@@ -80,6 +80,9 @@ class Encoder:
         given, made = self._widths.node_widths(widths)
         features[:, self._weighted, _INPUT_WIDTH] = given[:, self._weighted]
         features[:, self._weighted, _OUTPUT_WIDTH] = made[:, self._weighted]
+        inner = self._widths.inner_widths(widths)
+        has_inner = inner.any(axis=(0, 2))
+        features[:, has_inner, len(KINDS) : len(KINDS) + 2] = inner[:, has_inner]
         features[:, :, :_INCOMING][removed] = 0
         indices, sources, targets = self._pairs.T
         candidate, pair = np.nonzero(skips[:, indices])

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # The exit code of --in_place where no student may take the teacher's place.
 _NOTHING_REPLACED = 3
+# The --teacher_weights that Keras downloads, and the classes that they tell apart.
+_IMAGENET, _IMAGENET_CLASSES = "imagenet", 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +97,11 @@ def _run() -> int:
                 "--input_scale is for teachers from files; one given by name takes raw pixels.\n"
                 "Leave --input_scale out."
             )
+        if FLAGS.teacher_weights == _IMAGENET and not teachers.is_application(FLAGS.teacher):
+            raise UserError(
+                "--teacher_weights=imagenet is for teachers of keras.applications.\n"
+                "Give a file of weights, or leave --teacher_weights out."
+            )
     elif FLAGS.teacher_weights:
         raise UserError(
             "--teacher_weights is for teachers given by name, and --teacher is a file.\n"
@@ -112,7 +119,11 @@ def _run() -> int:
                 "Give --teacher=model.keras, or leave --in_place out."
             )
         in_place.check_replaceable(FLAGS.teacher)
-    if config.num_steps == 0 and not FLAGS.dry_run and not _has_trials():
+    if (
+        config.num_steps == 0
+        and not FLAGS.dry_run
+        and not (FLAGS.run_dir and read_trials(FLAGS.run_dir))
+    ):
         raise UserError(
             "--num_steps=0 searches no students, and there are none yet in the run folder.\n"
             "Raise --num_steps, or give the --run_dir of a search that has trials."
@@ -123,6 +134,8 @@ def _run() -> int:
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **_origin()})
     start_tensorflow()
     import_modules(FLAGS.custom_objects)
+    if not from_file:
+        teachers.check(FLAGS.teacher)
     model = _load(FLAGS.teacher) if from_file else None
     splits = datasets.load(
         FLAGS.dataset,
@@ -201,7 +214,10 @@ def _search(
     validation = evaluation_batches(
         scaled(splits.x_validation), splits.y_validation, config.batch_size
     )
-    if model is None and FLAGS.teacher_weights:
+    if FLAGS.teacher_weights == _IMAGENET:
+        if splits.num_classes == _IMAGENET_CLASSES and not FLAGS.dry_run:
+            model = _untrained_teacher(splits, _IMAGENET)  # which needs no training
+    elif model is None and FLAGS.teacher_weights:
         model = _untrained_teacher(splits)
         load_weights(model, FLAGS.teacher_weights)
     if resumes:
@@ -214,7 +230,7 @@ def _search(
         for line in describe_search(model, config, batches, epochs):
             display.message(line)
         return 0
-    finished = resumes and not FLAGS.in_place  # in place students are needed, not only figures
+    finished = resumes and not FLAGS.in_place  # which needs students, not only figures
     summary = finished_summary(FLAGS.run_dir, config.free()) if finished else None
     if summary is not None:
         display.message(f"The search in {FLAGS.run_dir} is finished.")
@@ -311,13 +327,9 @@ def _origin() -> dict[str, Any]:
     """Where teacher and data come from: part of what a resumed run must share."""
     names = ["teacher", "teacher_weights", "dataset", "train_examples", "validation_examples",
              "input_scale"]  # fmt: skip
-    if not FLAGS.teacher_weights and not _is_path(FLAGS.teacher):
+    if FLAGS.teacher_weights in (None, "", _IMAGENET) and not _is_path(FLAGS.teacher):
         names += ["teacher_epochs", "teacher_learning_rate"]
     return {name: FLAGS[name].value for name in names}
-
-
-def _has_trials() -> bool:
-    return bool(FLAGS.run_dir and read_trials(FLAGS.run_dir))
 
 
 @contextlib.contextmanager
@@ -366,14 +378,14 @@ def _trained_teacher(config: SearchConfig, splits: Splits, display: Display) -> 
         seed=config.seed,
         cache_dir=FLAGS.cache_dir or default_cache_dir(),
         display=display,
+        weights=FLAGS.teacher_weights,
     )
 
 
-def _untrained_teacher(splits: Splits) -> keras.Model:
-    """The teacher built by name, with fresh weights."""
-    return teachers.build(
-        FLAGS.teacher, splits.x_train.shape[1:], splits.num_classes, splits.normalization
-    )
+def _untrained_teacher(splits: Splits, weights: str | None = None) -> keras.Model:
+    """The teacher built by name, not trained here."""
+    shape, normalization = splits.x_train.shape[1:], splits.normalization
+    return teachers.build(FLAGS.teacher, shape, splits.num_classes, normalization, weights)
 
 
 def _new_run_dir() -> str:

@@ -35,6 +35,7 @@ def trained_teacher(
     seed: int,
     cache_dir: str | os.PathLike[str],
     display: Display,
+    weights: str | None = None,
 ) -> keras.Model:
     """A named teacher, trained on the training part of a data set.
 
@@ -51,6 +52,7 @@ def trained_teacher(
         seed: Seed of weights and shuffling.
         cache_dir: Where trained teachers are kept.
         display: Where progress is shown.
+        weights: What the training begins with, as in `esnac_tf.teachers.build`.
 
     Returns:
         The teacher with the weights of its best epoch.
@@ -59,7 +61,7 @@ def trained_teacher(
         UserError: The teacher does not fit the data, its training failed, or the cache can't
             be written.
     """
-    stem = _file_stem(name, splits, training, batch_size, distribute, seed)
+    stem = _file_stem(name, splits, training, batch_size, distribute, seed, weights)
     path = pathlib.Path(cache_dir) / f"{stem}.keras"
     if path.is_file():
         try:
@@ -74,7 +76,7 @@ def trained_teacher(
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = teachers.build(
-            name, splits.x_train.shape[1:], splits.num_classes, splits.normalization
+            name, splits.x_train.shape[1:], splits.num_classes, splits.normalization, weights
         )
     _require_writable(path.parent)
     batches = TrainingBatches(
@@ -138,6 +140,7 @@ def _file_stem(
     batch_size: int,
     distribute: str,
     seed: int,
+    weights: str | None,
 ) -> str:
     """A file name that changes with all settings and data that the weights depend on."""
     # By name: the root offers `compress`, so a plain import of it would count as one upwards.
@@ -148,6 +151,7 @@ def _file_stem(
         "batch_size": batch_size,
         "distribute": distribute,
         "seed": seed,
+        "weights": weights,
         "data": digest_of((splits.x_train, splits.y_train)),
         "validation": digest_of((splits.x_validation, splits.y_validation)),
         "num_classes": splits.num_classes,

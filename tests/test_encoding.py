@@ -122,3 +122,20 @@ def test_edges_that_are_too_long_are_left_out():
 def test_no_students():
     graph = graph_of("residual", "width")
     assert encode(graph).shape == (0, len(graph.nodes), NUM_FEATURES)
+
+
+def test_heads_and_key_sizes_are_told():
+    inputs = keras.Input((4, 8))
+    attention = keras.layers.MultiHeadAttention(4, 6, name="attention")(inputs, inputs)
+    graph = analyse(keras.Model(inputs, keras.layers.Dense(2)(attention)), "dependency")
+    names = [group.name for group in graph.width_groups]
+    full = np.array([group.width for group in graph.width_groups])
+    heads, keys = full.copy(), full.copy()
+    heads[names.index("attention/heads")] = 3
+    keys[[index for index, name in enumerate(names) if "key" in name]] = 2
+    widths = np.stack([full, heads, keys])
+    features = Encoder(graph).encode(
+        np.zeros((3, len(graph.nodes)), bool), widths, np.zeros((3, len(graph.skip_pairs)), bool)
+    )
+    row = graph.position["attention"]
+    assert features[:, row, 10:12].tolist() == [[4, 6], [3, 6], [4, 2]]

@@ -67,8 +67,18 @@ def equal_weights(model, other):
 
 
 def test_the_file_is_named_by_all_that_the_weights_depend_on(monkeypatch):
-    def stem(name=NAME, splits=SPLITS, training=TRAINING, batch_size=16, distribute="none", seed=0):
-        return teacher_training._file_stem(name, splits, training, batch_size, distribute, seed)
+    def stem(
+        name=NAME,
+        splits=SPLITS,
+        training=TRAINING,
+        batch_size=16,
+        distribute="none",
+        seed=0,
+        weights=None,
+    ):
+        return teacher_training._file_stem(
+            name, splits, training, batch_size, distribute, seed, weights
+        )
 
     def changed(part):
         """One pixel, or one label, is another."""
@@ -93,6 +103,7 @@ def test_the_file_is_named_by_all_that_the_weights_depend_on(monkeypatch):
         stem(batch_size=8),
         stem(seed=1),
         stem(distribute="mirrored"),
+        stem(weights="imagenet"),
     ]
     with monkeypatch.context() as patch:
         patch.setattr(esnac_tf, "__version__", "0.0.0")

@@ -82,6 +82,26 @@ class WidthTable:
                     self._constant[side, row] = constant
                     self._per_bundle[side, row] = per_bundle
 
+        self._inner = self._inner_terms(graph)
+
+    def _inner_terms(self, graph: TeacherGraph) -> list[tuple[int, int, float, FloatArray]]:
+        """(node, place, constant, per bundle) of the first two inner roles of each node."""
+        terms = []
+        for row, node in enumerate(graph.nodes):
+            roles = graph.channels.created_roles.get(node.calls[0].layer, {})
+            inner = [labels for role, labels in roles.items() if role != "out"]
+            for place, labels in enumerate(inner[:2]):
+                terms.append((row, place, *self._counts.terms(labels)))
+        return terms
+
+    def inner_widths(self, widths: npt.NDArray[np.int64]) -> FloatArray:
+        """What a node has besides input and output: [M, T, 2], as heads and key size; else 0."""
+        kept = self._counts.kept_bundles(widths)
+        inner = np.zeros((len(widths), self._constant.shape[1], 2))
+        for row, place, constant, per_bundle in self._inner:
+            inner[:, row, place] = constant + kept @ per_bundle
+        return inner
+
     def node_widths(self, widths: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
         """(input, output) widths of all nodes: [M, T] each, from group widths [M, G]."""
         kept = self._counts.kept_bundles(widths)

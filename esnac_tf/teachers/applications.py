@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from esnac_tf.errors import UserError
 from esnac_tf.teachers.blocks import normalized
@@ -95,20 +97,37 @@ def build(
     inputs = keras.Input(input_shape, name="picture")
     try:
         if weights:
-            return _pretrained(function, arguments, inputs, num_classes, weights)
-        model = _top(function, arguments, inputs, num_classes, None)
-        if normalization is None or _preprocesses(model):
-            return model
-        tensor = normalized(inputs, normalization)
-        return _top(function, arguments, tensor, num_classes, None)
+            model = _pretrained(function, arguments, inputs, num_classes, weights)
+        else:
+            model = _top(function, arguments, inputs, num_classes, None)
+            if normalization is not None and not _preprocesses(model):
+                tensor = normalized(inputs, normalization)
+                model = _top(function, arguments, tensor, num_classes, None)
     except Exception as error:  # whatever the function raises, and whatever a download does
-        reason = " ".join(str(error).split()).split(". ")[0][:300]
+        reason = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+        advice = " Without a network give --teacher_weights=FILE." if weights else ""
         raise UserError(
             f"keras.applications.{function} can't be built for pictures of shape "
             f"{tuple(input_shape)} and {num_classes} classes: {reason}.\n"
-            "Give larger pictures, other arguments or another model, or without a network "
-            "--teacher_weights=FILE."
+            f"Give larger pictures, other arguments or another model.{advice}"
         ) from error
+    return keras.Model(inputs, model.output, name=model.name)  # not on a list of one input
+
+
+def _preprocessed(function: str, inputs: Any) -> Any:
+    """What `preprocess_input` of a model gives, as a layer, which no search removes.
+
+    It scales and shifts each channel, and may turn the order of the channels round.
+    """
+    preprocess = _preprocess_input(function)
+    black = preprocess(np.zeros((1, 1, 1, 3), np.float32))[0, 0, 0]
+    scales = preprocess(np.eye(3, dtype=np.float32)[None, None])[0, 0] - black
+    if scales[0, 0] == 0:
+        inputs = inputs[..., ::-1]
+    scale = scales.sum(axis=0)
+    if np.allclose(scale, 1) and np.allclose(black, 0):
+        return inputs
+    return normalized(inputs, ((-black / scale).tolist(), (1 / scale).tolist()))
 
 
 def _top(
@@ -122,7 +141,7 @@ def _top(
 def _pretrained(
     function: str, arguments: Mapping[str, Any], inputs: Any, num_classes: int, weights: str
 ) -> keras.Model:
-    tensor = _module(function).preprocess_input(inputs)
+    tensor = _preprocessed(function, inputs)
     if num_classes == _IMAGENET_CLASSES:
         return _top(function, arguments, tensor, num_classes, weights)
     settings = {"pooling": "avg", **arguments, "include_top": False}
@@ -135,9 +154,11 @@ def _call(
     function: str, settings: Mapping[str, Any], tensor: Any, weights: str | None
 ) -> keras.Model:
     shape = tuple(tensor.shape[1:])
-    return _functions()[function](
-        **settings, weights=weights, input_tensor=tensor, input_shape=shape
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one that the pictures are not those of ImageNet
+        return _functions()[function](
+            **settings, weights=weights, input_tensor=tensor, input_shape=shape
+        )
 
 
 def _functions() -> dict[str, Callable[..., keras.Model]]:
@@ -149,13 +170,19 @@ def _functions() -> dict[str, Callable[..., keras.Model]]:
     }
 
 
-def _module(function: str) -> ModuleType:
-    """The public module that has a model function and its `preprocess_input`."""
+def _preprocess_input(function: str) -> Callable[[Any], Any]:
+    """The public function that goes with a model function.
+
+    Those without one (MobileNetV3) have layers for it.
+    """
     for module in vars(keras.applications).values():
-        if isinstance(module, ModuleType) and hasattr(module, "preprocess_input"):
-            if getattr(module, function, None) is _functions()[function]:
-                return module
-    raise AttributeError(f"there is no preprocess_input for {function}")
+        if isinstance(module, ModuleType) and hasattr(module, function):
+            return getattr(module, "preprocess_input", _unchanged)
+    return _unchanged
+
+
+def _unchanged(pictures: Any) -> Any:
+    return pictures
 
 
 def _preprocesses(model: keras.Model) -> bool:
