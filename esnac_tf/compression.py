@@ -56,7 +56,8 @@ def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -
     Args:
         model: A trained functional or Sequential Keras model that gives one score for each
             class: logits, or probabilities if it ends in a softmax.
-        train: (x, y) arrays, or a tf.data.Dataset of batches; y are class numbers or one-hot.
+        train: What `fit` takes: (x, y) arrays or structures of arrays, or batches as a
+            tf.data.Dataset or a keras.utils.PyDataset; classes as numbers or one-hot.
         validation: Held-out data of the same form; it chooses among students and is never
             trained on.
         **settings: As of `search_students`.
@@ -117,7 +118,7 @@ def search_students(
             resumed run, such as where model and data came from.
         display: Where progress is shown; None shows nothing.
         metric: What students are judged by: "accuracy", "loss", the name of a Keras metric, a
-            `keras.metrics.Metric`, or a dict with one of these by the name of an output. None:
+            `keras.metrics.Metric`, or a dict with one metric by the name of an output. None:
             the accuracy of a classifier, the loss of any other model. `metric_direction` says
             whether more or less is better where its name does not tell.
         loss: The loss with the labels: the name of a Keras loss, a `keras.losses.Loss`, or a

@@ -170,8 +170,6 @@ class SearchConfig:
         strategies.FAMILY.check(self.strategy)
         acquisitions.FAMILY.check(self.acquisition)
         objectives.get(self.objective)
-        if self.loss == "auto":
-            losses.FAMILY.check(self.distillation_loss)
         losses.FAMILY.check(self.full_loss)
         for name in self.export:
             exporters.FAMILY.check(name)

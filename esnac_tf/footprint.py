@@ -22,7 +22,7 @@ class Footprint:
 
     Attributes:
         latency_secs: Median wall time of one example on the CPU; None where it can't be
-            measured: where a GPU holds the weights.
+            measured: where a GPU holds the weights, or the model takes no single example.
         file_bytes: Size of its `.keras` file, without what it is compiled with; None where it
             can't be saved.
     """
@@ -51,7 +51,10 @@ def footprints(models: Sequence[keras.Model], x: Any) -> list[Footprint]:
         (True, True)
     """
     one = tf.nest.map_structure(lambda part: part[:1], x)
-    latencies = _latencies(models, one)
+    try:
+        latencies = _latencies(models, one)
+    except Exception:  # a model that takes no batch of one, as a stateful one
+        latencies = [None] * len(models)
     return [
         Footprint(latency, _file_bytes(model))
         for model, latency in zip(models, latencies, strict=True)

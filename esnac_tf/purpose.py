@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import warnings
 from typing import Any
 
 import keras
@@ -84,30 +86,37 @@ def find_purpose(
         ),
     }
     num_classes = _num_classes(model)
-    if num_classes is not None and loss in _CLASS_LOSSES and distillation_loss is None:
-        if metric in ("auto", "accuracy"):
+    names = tuple(functional_model(model).output_names)
+    is_class_loss = isinstance(loss, str) and loss in _CLASS_LOSSES
+    if loss == "auto" and model.compiled and not _compares_classes(model):
+        is_class_loss = False
+    if num_classes is not None and is_class_loss and distillation_loss is None:
+        if isinstance(metric, str) and metric in ("auto", "accuracy"):
             chosen = ACCURACY
         else:
             chosen = search_metric(metric, config.metric_direction)
+            if "Categorical" in type(chosen.metric).__name__:
+                _require_sparse(chosen)
             if chosen.name == "loss":
                 chosen = dataclasses.replace(chosen, loss=losses.get("cross_entropy"))
         return Purpose(
-            Task(True, True, chosen),
+            Task(True, True, chosen, names),
             num_classes,
             losses.get(config.distillation_loss),
             losses.get(config.full_loss),
             settings,
         )
     label_loss = _label_loss(model, loss)
-    if metric == "auto" or metric == "loss":
+    if isinstance(metric, str) and metric in ("auto", "loss"):
         chosen = SearchMetric("loss", "min", loss=label_loss)
     else:
-        chosen = search_metric(_compiled_accuracy(model) if metric == "accuracy" else metric,
-                               config.metric_direction)  # fmt: skip
+        if isinstance(metric, str) and metric == "accuracy":
+            metric = _accuracy_of(model, label_loss.loss)
+        chosen = search_metric(metric, config.metric_direction)
     return Purpose(
-        Task(False, True, chosen),
+        Task(False, True, chosen, names),
         None,
-        OutputLoss(_output_loss(config, distillation_loss)),
+        OutputLoss(_output_loss(config, distillation_loss), names),
         label_loss,
         settings,
     )
@@ -171,7 +180,7 @@ def _label_loss(model: keras.Model, loss: Any) -> LabelLoss:
     for part in keras.tree.flatten(loss):
         if isinstance(part, str):
             _check_loss(part)
-    return LabelLoss(loss, weights)
+    return LabelLoss(loss, weights, tuple(functional_model(model).output_names))
 
 
 def _output_loss(config: SearchConfig, distillation_loss: Any) -> Any:
@@ -198,24 +207,58 @@ def _check_loss(name: str) -> None:
         ) from None
 
 
-def _compiled_accuracy(model: keras.Model) -> Any:
-    """The accuracy of a model that is no classifier by class numbers: by its last axis."""
+def _loss_name(loss: Any) -> str:
+    """What a Keras loss is called, whatever form it is given in."""
+    [*parts] = keras.tree.flatten(loss)
+    if len(parts) != 1:
+        return ""
+    name = parts[0] if isinstance(parts[0], str) else getattr(parts[0], "name", None)
+    return str(name or getattr(parts[0], "__name__", type(parts[0]).__name__)).lower()
+
+
+def _compares_classes(model: keras.Model) -> bool:
+    """Whether a compiled model is trained with a cross entropy of classes, or without a loss."""
+    loss = getattr(model, "loss", None)
+    name = _loss_name(loss)
+    return loss is None or ("categorical" in name and "crossentropy" in name.replace("_", ""))
+
+
+def _require_sparse(metric: SearchMetric) -> None:
+    if "Sparse" not in type(metric.metric).__name__:
+        raise UserError(
+            f"The metric {metric.name!r} takes one-hot labels, a classifier's are class numbers "
+            f"here.\nGive its sparse twin, such as 'sparse_{metric.name}'."
+        )
+
+
+def _accuracy_of(model: keras.Model, loss: Any) -> Any:
+    """The accuracy of a model that is no classifier by class numbers: as its loss compares."""
     outputs = functional_model(model).outputs
     if len(outputs) != 1:
         raise UserError(
             "The model has several outputs, so its accuracy is not one figure.\n"
             f'Say of which: metric={{"{model.output_names[0]}": "binary_accuracy"}}.'
         )
-    if outputs[0].shape[-1] == 1:
+    name = _loss_name(loss)
+    if outputs[0].shape[-1] == 1 or "binary" in name:
         return "binary_accuracy"
-    return "sparse_categorical_accuracy"
+    return (
+        "categorical_accuracy"
+        if "sparse" not in name and "categorical" in name
+        else ("sparse_categorical_accuracy")
+    )
 
 
 def _described(value: Any) -> Any:
-    """A metric or loss as a JSON value: a name, or the configuration of an object."""
-    if isinstance(value, str) or value is None:
+    """Metrics or losses as JSON values: names, and the configurations of objects."""
+    return keras.tree.map_structure(_described_part, value)
+
+
+def _described_part(value: Any) -> Any:
+    if isinstance(value, (str, type(None))):
         return value
-    try:
-        return json.loads(json.dumps(keras.saving.serialize_keras_object(value)))
-    except (TypeError, ValueError):
-        return getattr(value, "__qualname__", type(value).__qualname__)
+    if isinstance(value, (keras.Loss, keras.Metric)):
+        with contextlib.suppress(TypeError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of functions in it that Keras does not know
+            return json.loads(json.dumps(keras.saving.serialize_keras_object(value)))
+    return getattr(value, "__qualname__", type(value).__qualname__)

@@ -18,7 +18,7 @@ from esnac_tf import datasets, in_place, teachers
 from esnac_tf.command_flags import FLAGS, help_text, parse
 from esnac_tf.config import SearchConfig
 from esnac_tf.display import Display
-from esnac_tf.distillation import TrainingConfig
+from esnac_tf.distillation import TrainingConfig, losses
 from esnac_tf.errors import UserError
 from esnac_tf.quiet_start import start_tensorflow
 from esnac_tf.record import RunFolder
@@ -312,9 +312,10 @@ def _check_teacher_and_data(
 
 
 def _config() -> SearchConfig:
-    """The settings of the search among the flags; errors name flags."""
+    """The settings of the search among the flags, for classifiers; errors name flags."""
     names = [name for name in SearchConfig.__dataclass_fields__ if name in FLAGS]
     try:
+        losses.FAMILY.check(FLAGS["distillation_loss"].value)
         return SearchConfig(**{name: FLAGS[name].value for name in names})
     except UserError as error:
         text = str(error)

@@ -62,7 +62,7 @@ def measure_teacher(
         }
         run.write_teacher(recorded)
     value = recorded[f"validation_{metric.name}"]
-    if not 0 < metric.quality(value) < math.inf:
+    if not 0 < value < math.inf:
         raise UserError(
             f"The teacher {teacher.name!r} has the {metric.name} {value:g} on the held-out data, "
             "with which no student can be compared.\n"

@@ -80,7 +80,7 @@ def test_export_formats_that_are_no_names_are_told(value):
 
 @pytest.mark.parametrize(
     "name",
-    ["strategy", "acquisition", "objective", "distillation_loss", "full_loss", "export"],
+    ["strategy", "acquisition", "objective", "full_loss", "export"],
 )
 def test_an_unknown_name_is_told_with_the_known_ones(name):
     with pytest.raises(UserError, match=r"Unknown .*'nonsense'\.\nKnown: "):

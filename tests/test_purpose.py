@@ -5,9 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import esnac_tf
 from esnac_tf.config import SearchConfig
+from esnac_tf.distillation.output_losses import LabelLoss
+from esnac_tf.distillation.task import search_metric
 from esnac_tf.errors import UserError
 from esnac_tf.purpose import find_purpose
 
@@ -246,6 +249,60 @@ def test_networks_of_every_kind(make, x, channel_groups):
     assert result.students[0].num_params < result.summary["teacher"]["num_params"]
 
 
+def list_outputs():
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(12, activation="relu")(inputs)
+    outputs = [layers.Dense(2, name="near")(hidden), layers.Dense(2, name="far")(hidden)]
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", {"near": "mean_squared_error", "far": "mean_absolute_error"})
+    return model
+
+
+def test_outputs_in_a_list_are_known_by_name():
+    labels = [X[:, :2], X[:, 2:4]]
+    result = search(list_outputs(), (X, labels), metric={"far": "mean_absolute_error"})
+
+    def expected(model):
+        return float(np.mean(np.abs(np.asarray(model(X)[1]) - labels[1])))
+
+    assert_measured(result, "mean_absolute_error", expected, "min")
+
+
+@pytest.mark.parametrize(
+    ("compiled", "labels"),
+    [
+        ("mean_squared_error", X[:, :3]),
+        ("binary_crossentropy", (GENERATOR.random((64, 3)) > 0.5).astype("float32")),
+    ],
+)
+def test_what_is_compiled_with_another_loss_is_no_classifier(compiled, labels):
+    model = dense_net(3, "sigmoid")
+    model.compile("adam", compiled)
+    assert_measured(search(model, (X, labels)), "loss", evaluated(X, labels, compiled), "min")
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "mse",
+        "mean_absolute_error",
+        keras.metrics.RootMeanSquaredError(name="distance"),
+        keras.metrics.BinaryCrossentropy(name="surprise"),
+    ],
+    ids=str,
+)
+def test_less_of_an_error_is_better_whatever_its_name(metric):
+    assert search_metric(metric).direction == "min"
+
+
+def test_a_loss_that_is_a_mean_over_all_is_that_of_each_example():
+    outputs, labels = tf.constant([[1.0], [3.0]]), tf.constant([[0], [0]])
+    mean = LabelLoss(lambda y, p: tf.reduce_mean((y - p) ** 2))
+    assert mean(labels, None, outputs).numpy().tolist() == [5.0, 5.0]
+    each = LabelLoss(lambda y, p: tf.reduce_mean((y - p) ** 2, axis=-1))
+    assert each(labels, None, outputs).numpy().tolist() == [1.0, 9.0]
+
+
 class TestErrors:
     def told(self, **settings):
         model = settings.pop("model", None) or dense_net()
@@ -278,6 +335,26 @@ class TestErrors:
     def test_a_loss_of_classes_for_what_has_none(self):
         text = self.told(loss="mse", distillation_loss="soft_targets")
         assert "compares the classes of classifiers" in text
+
+    def test_labels_that_are_no_classes(self):
+        assert "must be one-hot" in self.told(model=dense_net(3), data=(X, X[:, :3]))
+
+    def test_metrics_that_are_no_figure_or_take_other_labels(self):
+        y = GENERATOR.integers(0, 3, 64)
+        text = self.told(model=dense_net(3), data=(X, y), metric="categorical_accuracy")
+        assert "Give its sparse twin" in text
+        text = self.told(model=two_by_two(), data=(DICTS, LABELS), metric={"kind": "accuracy"})
+        assert "not one of a single output" in text
+        metric = keras.metrics.R2Score(class_aggregation=None)
+        text = self.told(model=dense_net(2), data=(X, X[:, :2]), loss="mse", metric=metric)
+        assert "gives 2 numbers" in text
+
+    def test_a_loss_below_zero_compares_nothing(self):
+        text = self.told(loss=lambda y, p: -1.0 - tf.reduce_mean((y - p) ** 2, axis=-1))
+        assert "with which no student can be compared" in text
+
+    def test_weights_of_arrays(self):
+        assert "are not used" in self.told(data=(X, X[:, :1], X[:, 0]), loss="mse")
 
     def test_a_label_is_missing(self):
         labels = {"kind": LABELS["kind"]}

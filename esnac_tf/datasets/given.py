@@ -154,6 +154,11 @@ def given_evaluation_batches(
 
 
 def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[Any, Any]:
+    if isinstance(data, tuple) and len(data) == 3:
+        raise UserError(
+            "Received (x, y, weights), and weights of arrays are not used.\n"
+            "Give (x, y); held-out data may be a tf.data.Dataset of (x, y, weight)."
+        )
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError(
             f"Expected data as (x, y) arrays or a tf.data.Dataset of batches, received "
@@ -161,8 +166,8 @@ def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[An
         )
     if not is_classifier:
         return data[0], data[1]
-    x = data[0]
-    if isinstance(x, Mapping) or (isinstance(x, (tuple, list)) and hasattr(x[0], "shape")):
+    x = tuple(data[0]) if _is_list_of_arrays(data[0]) else data[0]
+    if isinstance(x, Mapping) or _is_list_of_arrays(x):
         x = tf.nest.map_structure(np.asarray, x)
         return x, _class_number_array(np.asarray(data[1]), num_classes)
     x, y = np.asarray(x), np.asarray(data[1])
@@ -175,6 +180,10 @@ def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[An
     return x, _class_number_array(y, num_classes)
 
 
+def _is_list_of_arrays(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and bool(x) and hasattr(x[0], "shape")
+
+
 def _is_plain(x: Any) -> bool:
     """Whether the examples are one array."""
     return isinstance(x, np.ndarray)
@@ -183,6 +192,8 @@ def _is_plain(x: Any) -> bool:
 def _class_number_array(y: Any, num_classes: int | None) -> Any:
     if y.ndim == 2:
         _check_columns(y.shape[1], num_classes)
+        if y.shape[1] > 1:
+            _check_one_hot(y)
         y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
     y = y.astype(np.int64)
     _check_range(y, num_classes)
@@ -257,6 +268,15 @@ def _check_columns(columns: int | None, num_classes: int | None) -> None:
         raise UserError(
             f"One-hot labels have {columns} columns, and the model has {num_classes} classes.\n"
             "Give data of the classes that the model was trained on."
+        )
+
+
+def _check_one_hot(y: Any) -> None:
+    if y.size and not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+        raise UserError(
+            "Labels with several columns must be one-hot: a 1 in each row, else 0.\n"
+            "For several labels at once or for numbers, give a loss, such as "
+            "loss='binary_crossentropy' or 'mean_squared_error'."
         )
 
 

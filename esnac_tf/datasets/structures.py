@@ -146,6 +146,8 @@ def _tensors(parts: Any) -> tuple[Any, int]:
             )
         return tf.constant(array.astype(np.float32) if array.dtype == np.float64 else array)
 
+    # tf.data makes one tensor of a list, and none of a tuple.
+    parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)
     parts = tf.nest.map_structure(tensor, parts)
     lengths = {int(part.shape[0]) for part in tf.nest.flatten(parts)}
     if len(lengths) != 1 or 0 in lengths:

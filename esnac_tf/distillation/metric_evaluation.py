@@ -143,11 +143,18 @@ class MetricEvaluation:
                 ) from error
         if not total > 0:
             raise UserError("There are no rows to evaluate: all weights are 0 or rows are missing.")
-        value = loss / total if metric.loss is not None else float(metric.metric.result())
-        return Score(value if np.isfinite(value) else _worst(metric.direction), finite / total)
+        if metric.loss is not None:
+            return Score(loss / total, finite / total)
+        value = np.asarray(metric.metric.result())
+        if value.ndim:
+            raise UserError(
+                f"The metric {metric.name!r} gives {value.size} numbers, students are judged by "
+                "one.\nGive a metric that averages, such as keras.metrics.F1Score('macro')."
+            )
+        return Score(float(value), finite / total)
 
     def _selected(self, structure: Any) -> Any:
-        names, values = named_parts(structure)
+        names, values = named_parts(structure, self._task.output_names)
         wanted = self._task.metric.output
         if wanted is None:
             if len(values) == 1:
@@ -195,7 +202,3 @@ def _finite_rows(outputs: Any) -> Any:
 
 def _unless_ones(weights: Any) -> Any:
     return None if bool(tf.reduce_all(weights == 1.0)) else weights
-
-
-def _worst(direction: str) -> float:
-    return -float("inf") if direction == "max" else float("inf")

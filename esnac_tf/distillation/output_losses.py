@@ -23,6 +23,9 @@ class LabelLoss:
         loss: A Keras loss, its name, a function of (y_true, y_pred), or a list or dict of these
             in the structure of the outputs; None in it leaves an output out.
         weights: Likewise a list or dict of numbers; None: 1 each.
+        output_names: Names of the outputs of a model that gives no dict.
+
+    What a mask of an output would leave out counts like the rest.
 
     Example:
         >>> labels, outputs = tf.zeros((2, 3)), tf.ones((2, 3))
@@ -34,10 +37,11 @@ class LabelLoss:
 
     loss: Any
     weights: Any = None
+    output_names: tuple[str, ...] = ()
 
     def __call__(self, labels: Any, teacher_outputs: Any | None, student_outputs: Any) -> Any:
         """Returns losses [B] from labels and the student's outputs."""
-        return _total(self.loss, self.weights, labels, student_outputs)
+        return _total(self.loss, self.weights, labels, student_outputs, self.output_names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class OutputLoss:
 
     Args:
         loss: As for `LabelLoss`; the mean squared error by default.
+        output_names: Likewise.
 
     Example:
         >>> outputs = {"a": tf.zeros((2, 3)), "b": tf.ones((2, 1))}
@@ -59,15 +64,16 @@ class OutputLoss:
     needs_teacher: ClassVar[bool] = True
 
     loss: Any = "mean_squared_error"
+    output_names: tuple[str, ...] = ()
 
     def __call__(self, labels: Any, teacher_outputs: Any, student_outputs: Any) -> Any:
         """Returns losses [B] from two structures of outputs; labels are not used."""
-        return _total(self.loss, None, teacher_outputs, student_outputs)
+        return _total(self.loss, None, teacher_outputs, student_outputs, self.output_names)
 
 
-def _total(loss: Any, weights: Any, targets: Any, outputs: Any) -> Any:
+def _total(loss: Any, weights: Any, targets: Any, outputs: Any, output_names: Sequence[str]) -> Any:
     """The weighted sum over outputs of losses [B]."""
-    names, values = named_parts(outputs)
+    names, values = named_parts(outputs, output_names)
     losses = parts_for(loss, names, "loss")
     given = parts_for(targets, names, "label") if len(names) > 1 else [_only(targets)]
     scales = parts_for(weights, names, "loss weight")
@@ -81,8 +87,10 @@ def _total(loss: Any, weights: Any, targets: Any, outputs: Any) -> Any:
     return total
 
 
-def named_parts(outputs: Any) -> tuple[list[str | int], list[Any]]:
-    """The outputs with their names: keys of a dict, positions of a list, 0 of a tensor.
+def named_parts(
+    outputs: Any, output_names: Sequence[str] = ()
+) -> tuple[list[str | int], list[Any]]:
+    """The outputs with their names: keys of a dict; else those given, or positions.
 
     Example:
         >>> named_parts({"mask": 1, "box": 2})
@@ -92,9 +100,10 @@ def named_parts(outputs: Any) -> tuple[list[str | int], list[Any]]:
     """
     if isinstance(outputs, Mapping):
         return list(outputs), list(outputs.values())
-    if isinstance(outputs, (list, tuple)):
-        return list(range(len(outputs))), list(outputs)
-    return [0], [outputs]
+    values = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    if len(output_names) == len(values):
+        return list(output_names), values
+    return list(range(len(values))), values
 
 
 def parts_for(given: Any, names: Sequence[str | int], what: str) -> list[Any]:
@@ -104,6 +113,8 @@ def parts_for(given: Any, names: Sequence[str | int], what: str) -> list[Any]:
         UserError: A name is not that of an output, or there are more or fewer.
     """
     if isinstance(given, Mapping):
+        positions = range(len(names))
+        given = {names[key] if key in positions else key: part for key, part in given.items()}
         if not set(given) <= set(names):
             raise UserError(
                 f"Each {what} must be given for an output, received {', '.join(map(str, given))}.\n"
@@ -130,7 +141,11 @@ def _per_example(loss: Any, target: Any, output: Any) -> Any:
     found = keras.losses.get(loss) if isinstance(loss, str) else loss
     function = found.call if isinstance(found, keras.losses.Loss) else found
     target = tf.convert_to_tensor(target)
+    if target.dtype != tf.string:  # as Keras does before it calls a loss
+        target = tf.cast(target, output.dtype)
     if target.shape.rank == output.shape.rank - 1 and output.shape[-1] == 1:
         target = target[..., tf.newaxis]
     values = tf.cast(function(target, output), tf.float32)
+    if values.shape.rank == 0:  # a mean over all: each example's share is the whole
+        return tf.fill(tf.shape(output)[:1], values)
     return tf.reduce_mean(values, axis=list(range(1, values.shape.rank or 0)))

@@ -116,7 +116,9 @@ class StudentUpdate:
         gradients = tape.gradient(scaled_loss, variables)
         decay = self._optimizer.scale_loss(self._weight_decay / self._num_replicas)
         return loss, [
-            None if gradient is None else tf.convert_to_tensor(gradient) + decay * variable
+            None
+            if gradient is None
+            else tf.convert_to_tensor(gradient) + tf.cast(decay, variable.dtype) * variable
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
 

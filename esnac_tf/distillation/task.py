@@ -16,7 +16,8 @@ from esnac_tf.errors import UserError
 SMALLEST_PROBABILITY = 1e-7
 
 # Words in the names of metrics of which less is better.
-_ERRORS = ("loss", "error", "crossentropy", "divergence", "hinge", "poisson", "false_", "cosh")
+_ERRORS = ("loss", "error", "crossentropy", "divergence", "hinge", "poisson", "false", "cosh",
+           "mse", "mae", "mape", "msle", "rmse")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class SearchMetric:
     Attributes:
         name: "accuracy", "loss", or the name of a Keras metric.
         direction: "max" if more is better, "min" if less is.
-        metric: A Keras metric, of which every evaluation takes a copy; None for "accuracy",
-            which is computed by itself, and for "loss".
+        metric: A Keras metric, which every evaluation sets back; None for "accuracy", which is
+            computed by itself, and for "loss".
         output: The name or position of the output it looks at; None if there is one only.
         loss: For "loss": the loss with the labels, one value per example.
 
@@ -69,11 +70,13 @@ class Task:
         from_logits: Of a classifier, whether its outputs are logits; else they are
             probabilities p, and log(p) serve as logits.
         metric: What students are judged by.
+        output_names: Names of the outputs, of a model that gives no dict.
     """
 
     is_classifier: bool = True
     from_logits: bool = True
     metric: SearchMetric = ACCURACY
+    output_names: tuple[str, ...] = ()
 
     def scores(self, outputs: Any) -> Any:
         """A model's outputs as losses take them: see `is_classifier`."""
@@ -161,12 +164,20 @@ def search_metric(metric: Any, direction: str = "auto") -> SearchMetric:
             )
         [(output, metric)] = metric.items()
     name = metric if isinstance(metric, str) else None
+    if name in ("accuracy", "loss") and output is not None:
+        raise UserError(
+            f"The metric {name!r} is not one of a single output.\n"
+            "Give metric='loss' for all outputs together, or a metric by its full name, such as "
+            "'sparse_categorical_accuracy' or 'binary_accuracy'."
+        )
     if name == "loss":
-        return SearchMetric("loss", "max" if direction == "max" else "min", output=output)
+        return SearchMetric("loss", "max" if direction == "max" else "min")
     metric = _keras_metric(metric)
     name = name or metric.name
     if direction == "auto":
-        direction = "min" if any(word in name.lower() for word in _ERRORS) else "max"
+        function = getattr(getattr(metric, "_fn", None), "__name__", "")
+        words = f"{name} {type(metric).__name__} {function}".lower()
+        direction = "min" if any(word in words for word in _ERRORS) else "max"
     return SearchMetric(name, direction, metric, output)
 
 

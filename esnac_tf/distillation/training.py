@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -248,6 +249,10 @@ class _Run:
             for student, score in zip(progress, scores, strict=True):
                 if student.failure is None and score.finite == 0:
                     student.failure = f"gives NaN or infinite outputs after epoch {epoch}"
+                elif student.failure is None and not math.isfinite(score.value):
+                    student.failure = (
+                        f"has a {task.metric.name} of {score.value} after epoch {epoch}"
+                    )
             active = [student.failure is None for student in progress]
             if not any(active):
                 break

@@ -118,7 +118,7 @@ def test_inputs_may_be_nested():
     ("data", "expected"),
     [
         (lambda: "digits", "received str"),
-        (lambda: (X, Y, Y), "received tuple"),
+        (lambda: (X, Y, Y), "weights of arrays are not used"),
         (lambda: (X, Y[:-1]), "shapes (10, 2) and (9,)"),
         (lambda: (X[:0], Y[:0]), "N at least 1"),
         (lambda: (X, np.array(["cat"] * 10)), "y must be an array of numbers"),
