@@ -51,11 +51,12 @@ from esnac_tf.trial import best_trial
 
 
 def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -> keras.Model:
-    """Finds a smaller model that does what a trained classifier does.
+    """Finds a smaller model that does what a trained model does.
 
     Args:
-        model: A trained functional or Sequential Keras model that gives one score for each
-            class: logits, or probabilities if it ends in a softmax.
+        model: A trained functional or Sequential Keras model. One with one output [B, C] that
+            is not compiled, or with a cross entropy of classes, is a classifier: it gives
+            logits, or probabilities if it ends in a softmax.
         train: What `fit` takes: (x, y) arrays or structures of arrays, or batches as a
             tf.data.Dataset or a keras.utils.PyDataset; classes as numbers or one-hot.
         validation: Held-out data of the same form; it chooses among students and is never
@@ -103,7 +104,7 @@ def search_students(
     distillation_loss: Any = None,
     **settings: Any,
 ) -> SearchResult:
-    """Searches for small students of a trained classifier, and trains the best fully.
+    """Searches for small students of a trained model, and trains the best fully.
 
     Args:
         model: A trained functional or Sequential Keras model, as for `compress`.

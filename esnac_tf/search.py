@@ -110,7 +110,7 @@ def _run() -> int:
     elif not os.path.exists(FLAGS.teacher):
         raise UserError(
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
-            f"or one of {', '.join(teachers.names())}."
+            f"one of {', '.join(teachers.names())}, or keras.applications.NAME."
         )
     if FLAGS.in_place:
         if not from_file:
