@@ -152,13 +152,14 @@ def train(
         # exchange of BatchNormalization's statistics (TensorFlow 2.21).
         warnings.warn(f"On {replicas} devices models are trained without XLA.", stacklevel=2)
         config = dataclasses.replace(config, jit_compile=False)
+    stop = should_stop or (lambda: False)
     run = _Run(
         StepSettings(config, loss, teacher, strategy, batches.batch_size, task or Task()),
         batches,
         validation,
         on_epoch or (lambda epoch, records: None),
         on_batch or (lambda epoch, step: None),
-        should_stop or (lambda: False),
+        stop,
     )
     on_outcomes = on_outcomes or (lambda outcomes: None)
     first_weights = [student.get_weights() for student in students]
@@ -170,6 +171,8 @@ def train(
         _precision(config, models),
         batch_norm_for_training(students, config.batch_norm_momentum, replicas),
     ):
+        # What tracing swallows is noticed after the step, not after all epochs.
+        run = dataclasses.replace(run, should_stop=lambda: check_interruption() or stop())
         while groups:
             group = groups.pop(0)
             for index in group:
