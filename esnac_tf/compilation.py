@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from types import FunctionType
-from typing import Any
 
 import keras
 
 from esnac_tf.errors import UserError
+from esnac_tf.graph.custom_objects import custom_objects
 
 
 def compile_like(student: keras.Model, teacher: keras.Model) -> None:
@@ -37,9 +35,9 @@ def compile_like(student: keras.Model, teacher: keras.Model) -> None:
     if not teacher.compiled:
         return
     # Keras finds custom classes and functions by name only, and only those it was told of.
-    known = _custom_objects([teacher.optimizer, teacher.loss, teacher.metrics], set())
+    known = custom_objects([teacher.optimizer, teacher.loss, teacher.metrics])
     try:
-        with warnings.catch_warnings(), keras.saving.CustomObjectScope(dict(known)):
+        with warnings.catch_warnings(), keras.saving.CustomObjectScope(known):
             warnings.simplefilter("ignore")  # Keras warns of saving lambdas; nothing is saved
             settings = keras.saving.deserialize_keras_object(teacher.get_compile_config())
         student.compile(**settings)
@@ -51,20 +49,3 @@ def compile_like(student: keras.Model, teacher: keras.Model) -> None:
         ) from error
     if student.optimizer is not None:
         student.optimizer.build(student.trainable_variables)
-
-
-def _custom_objects(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Names and objects of the functions and classes inside of what a model is compiled with."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, FunctionType):
-        yield value.__name__, value
-    elif isinstance(value, Mapping):
-        yield from _custom_objects(list(value.values()), seen)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _custom_objects(part, seen)
-    elif isinstance(value, (keras.Metric, keras.Loss, keras.Optimizer)):
-        yield type(value).__name__, type(value)
-        yield from _custom_objects(vars(value), seen)

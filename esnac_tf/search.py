@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import math
 import os
 import pathlib
 import sys
@@ -16,28 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 from esnac_tf import datasets, in_place, teachers
 from esnac_tf.command_flags import FLAGS, help_text, parse
-from esnac_tf.config import SearchConfig
 from esnac_tf.display import Display
-from esnac_tf.distillation import TrainingConfig, losses
+from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import UserError
+from esnac_tf.flag_checks import IMAGENET, checked_config, is_path, origin
 from esnac_tf.quiet_start import start_tensorflow
 from esnac_tf.record import RunFolder
 from esnac_tf.resuming import check_run, check_teacher, finished_summary
 from esnac_tf.teachers.custom_objects import import_modules
-from esnac_tf.trial_log import read_trials
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from esnac_tf.config import SearchConfig
     from esnac_tf.datasets import Splits
     from esnac_tf.datasets.pipelines import TrainingBatches
     from esnac_tf.result import SearchResult
 
 # The exit code of --in_place where no student may take the teacher's place.
 _NOTHING_REPLACED = 3
-# The --teacher_weights that Keras downloads, and the classes that they tell apart.
-_IMAGENET, _IMAGENET_CLASSES = "imagenet", 1000
+# The classes that the weights of Keras's own networks tell apart.
+_IMAGENET_CLASSES = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,66 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run() -> int:
-    if not FLAGS.teacher:
-        raise UserError(
-            "--teacher is missing.\nGive for instance --teacher=model.keras or --teacher=resnet18."
-        )
-    if not FLAGS.dataset:
-        if _is_path(FLAGS.teacher):
-            raise UserError(
-                "--dataset is missing.\nGive the data that the teacher was trained on, such as "
-                "--dataset=data.npz or --dataset=cifar10."
-            )
-        FLAGS["dataset"].value = "digits"
-    for name in ("input_scale", "teacher_learning_rate"):
-        if not 0 < FLAGS[name].value < math.inf:
-            raise UserError(f"--{name} must be above 0, received {FLAGS[name].value}.")
-    if not 0 <= FLAGS.max_drop < math.inf:
-        raise UserError(f"--max_drop must be 0 or more, received {FLAGS.max_drop}.")
-    config = _config()
-    from_file = _is_path(FLAGS.teacher)
-    if not from_file:
-        teachers.parse_name(FLAGS.teacher)
-        if FLAGS.input_scale != 1:
-            raise UserError(
-                "--input_scale is for teachers from files; one given by name takes raw pixels.\n"
-                "Leave --input_scale out."
-            )
-        if FLAGS.teacher_weights == _IMAGENET and not teachers.is_application(FLAGS.teacher):
-            raise UserError(
-                "--teacher_weights=imagenet is for teachers of keras.applications.\n"
-                "Give a file of weights, or leave --teacher_weights out."
-            )
-    elif FLAGS.teacher_weights:
-        raise UserError(
-            "--teacher_weights is for teachers given by name, and --teacher is a file.\n"
-            "Leave --teacher_weights out."
-        )
-    elif not os.path.exists(FLAGS.teacher):
-        raise UserError(
-            f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
-            f"one of {', '.join(teachers.names())}, or keras.applications.NAME."
-        )
-    if FLAGS.in_place:
-        if not from_file:
-            raise UserError(
-                "--in_place replaces a file, and --teacher is a name.\n"
-                "Give --teacher=model.keras, or leave --in_place out."
-            )
-        in_place.check_replaceable(FLAGS.teacher)
-    if (
-        config.num_steps == 0
-        and not FLAGS.dry_run
-        and not (FLAGS.run_dir and read_trials(FLAGS.run_dir))
-    ):
-        raise UserError(
-            "--num_steps=0 searches no students, and there are none yet in the run folder.\n"
-            "Raise --num_steps, or give the --run_dir of a search that has trials."
-        )
+    config, from_file = checked_config(), is_path(FLAGS.teacher)
     display = Display()
     resumes = False
     if FLAGS.run_dir:  # told before anything is loaded, or a teacher trained for hours
-        resumes = check_run(FLAGS.run_dir, {**config.fixed(), **_origin()})
+        resumes = check_run(FLAGS.run_dir, {**config.fixed(), **origin()})
     start_tensorflow()
     import_modules(FLAGS.custom_objects)
     if not from_file:
@@ -214,9 +158,9 @@ def _search(
     validation = evaluation_batches(
         scaled(splits.x_validation), splits.y_validation, config.batch_size
     )
-    if FLAGS.teacher_weights == _IMAGENET:
+    if FLAGS.teacher_weights == IMAGENET:
         if splits.num_classes == _IMAGENET_CLASSES and not FLAGS.dry_run:
-            model = _untrained_teacher(splits, _IMAGENET)  # which needs no training
+            model = _untrained_teacher(splits, IMAGENET)  # which needs no training
     elif model is None and FLAGS.teacher_weights:
         model = _untrained_teacher(splits)
         load_weights(model, FLAGS.teacher_weights)
@@ -249,7 +193,7 @@ def _search(
             test=evaluation_batches(scaled(splits.x_test), splits.y_test, config.batch_size),
             run_dir=run_dir,
             config=config,
-            run_config=_origin(),
+            run_config=origin(),
             display=display,
         )
     display.summary_table(result.summary, run_dir)
@@ -311,28 +255,6 @@ def _check_teacher_and_data(
     check_teacher(FLAGS.run_dir, digests)
 
 
-def _config() -> SearchConfig:
-    """The settings of the search among the flags, for classifiers; errors name flags."""
-    names = [name for name in SearchConfig.__dataclass_fields__ if name in FLAGS]
-    try:
-        losses.FAMILY.check(FLAGS["distillation_loss"].value)
-        return SearchConfig(**{name: FLAGS[name].value for name in names})
-    except UserError as error:
-        text = str(error)
-        if text.split(" ", 1)[0] in names:
-            text = "--" + text
-        raise UserError(text) from None
-
-
-def _origin() -> dict[str, Any]:
-    """Where teacher and data come from: part of what a resumed run must share."""
-    names = ["teacher", "teacher_weights", "dataset", "train_examples", "validation_examples",
-             "input_scale"]  # fmt: skip
-    if FLAGS.teacher_weights in (None, "", _IMAGENET) and not _is_path(FLAGS.teacher):
-        names += ["teacher_epochs", "teacher_learning_rate"]
-    return {name: FLAGS[name].value for name in names}
-
-
 @contextlib.contextmanager
 def _removed_after_a_mistake(run_dir: str) -> Iterator[None]:
     """Removes a run folder that was not there before, if an error leaves it without trials."""
@@ -349,13 +271,6 @@ def _removed_after_a_mistake(run_dir: str) -> Iterator[None]:
                 for folder in made:  # a parent that holds something else by now stays
                     folder.rmdir()
         raise
-
-
-def _is_path(teacher: str) -> bool:
-    if teacher in teachers.names():
-        return False
-    suffix = pathlib.Path(teacher).suffix
-    return suffix in (".keras", ".h5", ".hdf5") or os.sep in teacher or os.path.exists(teacher)
 
 
 def _trained_teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Model:
@@ -390,7 +305,7 @@ def _untrained_teacher(splits: Splits, weights: str | None = None) -> keras.Mode
 
 
 def _new_run_dir() -> str:
-    teacher = pathlib.Path(FLAGS.teacher).stem if _is_path(FLAGS.teacher) else FLAGS.teacher
+    teacher = pathlib.Path(FLAGS.teacher).stem if is_path(FLAGS.teacher) else FLAGS.teacher
     words = [teacher, pathlib.Path(FLAGS.dataset).stem]
     name = "_".join("".join(c if c.isalnum() else "_" for c in word).strip("_") for word in words)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

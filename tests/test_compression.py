@@ -381,7 +381,7 @@ class TestFullTraining:
         def refuse(*arguments, **options):
             raise AssertionError("trained again")
 
-        monkeypatch.setattr("esnac_tf.compression.train", refuse)
+        monkeypatch.setattr("esnac_tf.final_students.train", refuse)
         again = search(run_dir=tmp_path, num_steps=1, export=("keras", "saved_model"))
         for student, same in zip(first.students, again.students, strict=True):
             assert same.validation_accuracy == student.validation_accuracy

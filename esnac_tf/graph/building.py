@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from types import FunctionType
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from esnac_tf.architecture import Architecture, LayerConfig, TensorReference, map_references
 from esnac_tf.errors import InfeasibleStudentError
+from esnac_tf.graph.custom_objects import custom_objects
 from esnac_tf.graph.reviving import revive
 
 
@@ -93,7 +93,7 @@ def fresh_layer(layer: LayerConfig, template: Any) -> Any:
     config = copy.deepcopy(dict(layer.config))
     if isinstance(template, keras.layers.Lambda):  # from_config revives no Python code
         return cls(**{**config, "function": template.function})
-    with keras.saving.CustomObjectScope(dict(_custom_objects(template, set()))):
+    with keras.saving.CustomObjectScope(custom_objects(template)):
         fresh = cls.from_config(config)
     if fresh.name != layer.name:  # its class keeps its name out of its configuration
         fresh.name = layer.name
@@ -111,22 +111,3 @@ def _copy_vocabulary(template: Any, layer: Any) -> None:
     vocabulary = template.get_vocabulary()
     if vocabulary != layer.get_vocabulary():
         layer.set_vocabulary(vocabulary, weights.get("idf_weights"))
-
-
-def _custom_objects(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Names and objects of the classes and functions that are inside a layer."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, FunctionType):
-        yield value.__name__, value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _custom_objects(part, seen)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _custom_objects(part, seen)
-    elif isinstance(value, keras.layers.Layer) or hasattr(type(value), "from_config"):
-        yield type(value).__name__, type(value)
-        for part in vars(value).values():
-            yield from _custom_objects(part, seen)

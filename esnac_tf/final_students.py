@@ -1,0 +1,214 @@
+"""What becomes of the best students: trained fully, tested once, measured, exported, told."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from esnac_tf import exporters
+from esnac_tf.best_students import BestStudents
+from esnac_tf.compilation import compile_like
+from esnac_tf.distillation import TrainingOutcome, evaluate, train
+from esnac_tf.errors import UserError
+from esnac_tf.footprint import Footprint, footprints
+from esnac_tf.full_training import FullyTrained, train_once
+from esnac_tf.graph.cost import count_flops, count_params
+from esnac_tf.objectives import Measurement
+from esnac_tf.result import SearchResult, Student
+from esnac_tf.search_setup import SearchSetup
+from esnac_tf.teacher_measurement import is_chance
+from esnac_tf.trial import Trial
+
+
+def train_fully(setup: SearchSetup, best: BestStudents) -> list[Student]:
+    """Trains the best students to the end, together.
+
+    Returns:
+        The students, best objective first.
+
+    Raises:
+        UserError: There are none.
+    """
+    config = setup.config
+    if not best.trials:
+        raise UserError(
+            "The search has no complete trial, so there is no student to train.\n"
+            "Raise --num_steps, or look at the failures in trials.jsonl."
+        )
+    with setup.distribution.scope():
+        models = [
+            setup.builder.build(trial.actions, name=f"{setup.model.name}_student_{trial.number}")
+            for trial in best.trials
+        ]
+    for model, trial in zip(models, best.trials, strict=True):
+        best.restore(model, trial)
+    if config.full_epochs:
+        outcomes = train_once(
+            models,
+            best.trials,
+            config.full_settings(),
+            setup.run,
+            lambda: _train(setup, models),
+            setup.purpose.task.metric.quality,
+            setup.display.message,
+        )
+    else:
+        outcomes = [FullyTrained(float(trial.validation_metric or 0.0)) for trial in best.trials]
+    students = [
+        _student(setup, model, trial, outcome)
+        for model, trial, outcome in zip(models, best.trials, outcomes, strict=True)
+    ]
+    return sorted(students, key=lambda student: -student.objective)
+
+
+def finish(
+    setup: SearchSetup, students: Sequence[Student], trials: Sequence[Trial], export: bool
+) -> SearchResult:
+    """Tests and measures students, writes the summary, then exports.
+
+    Args:
+        setup: The search.
+        students: The best students, trained.
+        trials: All trials.
+        export: Whether to save the students in the run folder.
+
+    Returns:
+        What the search found.
+    """
+    models = [setup.teacher, *(student.model for student in students)]
+    metrics = _test(setup, models)
+    x, *_ = next(iter(setup.validation))
+    measured = footprints(models, x)
+    students = [
+        dataclasses.replace(student, test_metric=value, **dataclasses.asdict(footprint))
+        for student, value, footprint in zip(students, metrics[1:], measured[1:], strict=True)
+    ]
+    _compile(setup, students)
+
+    def write_summary() -> dict[str, Any]:
+        summary = _summary(setup, students, trials, metrics[0], measured[0])
+        setup.run.write_summary(summary)
+        return summary
+
+    summary = write_summary()  # before the exports: a failure there takes no figures with it
+    if export:
+        students = [_export(setup, student) for student in students]
+        summary = write_summary()
+    ordered = sorted(trials, key=lambda trial: trial.number)
+    return SearchResult(tuple(students), tuple(ordered), summary, setup.run.path)
+
+
+def _train(setup: SearchSetup, models: Sequence[keras.Model]) -> list[TrainingOutcome]:
+    training = setup.config.full_training()
+    with setup.progress("Full training", training.epochs) as (on_epoch, on_batch):
+        return train(
+            models,
+            setup.batches,
+            setup.validation,
+            training,
+            loss=setup.purpose.full_loss,
+            teacher=setup.teacher,
+            strategy=setup.distribution,
+            task=setup.purpose.task,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+            seed=setup.config.seed,
+        )
+
+
+def _student(
+    setup: SearchSetup, model: keras.Model, trial: Trial, outcome: FullyTrained
+) -> Student:
+    """A student and what its training came to; the user is told of what went wrong."""
+    if outcome.failure is not None:
+        setup.display.message(
+            f"The full training of trial {trial.number} ended early: {outcome.failure}."
+        )
+    elif setup.config.full_epochs and not outcome.best_epoch:
+        setup.display.message(
+            f"The full training did not improve trial {trial.number}: it keeps the weights of "
+            "the search. Raise --full_epochs, or lower --batch_size."
+        )
+    value = outcome.validation_metric
+    if is_chance(value, setup.purpose):
+        setup.display.warning(
+            f"Trial {trial.number} is hardly better than chance: train longer "
+            "(--search_epochs, --full_epochs), on more examples or with smaller batches."
+        )
+    quality = setup.purpose.task.metric.quality(value)
+    measured = Measurement(count_params(model), count_flops(model), quality)
+    return Student(
+        model=model,
+        trial=trial,
+        num_params=measured.num_params,
+        flops=measured.flops,
+        validation_metric=value,
+        test_metric=None,
+        objective=setup.objective(measured, setup.measured),
+        times_smaller=setup.measured.num_params / measured.num_params,
+        best_epoch=outcome.best_epoch,
+        failure=outcome.failure,
+    )
+
+
+def _test(setup: SearchSetup, models: Sequence[keras.Model]) -> Sequence[float | None]:
+    """The metric of models on the test data, looked at once; None without any."""
+    if setup.test is None:
+        return [None] * len(models)
+    task = setup.purpose.task
+    setup.display.message(f"Measuring test {task.metric.name}.")
+    return evaluate(models, setup.test, setup.distribution, task)
+
+
+def _compile(setup: SearchSetup, students: Sequence[Student]) -> None:
+    """Compiles students as the teacher was given, so that they drop into its place."""
+    with setup.distribution.scope():
+        for student in students:
+            try:
+                compile_like(student.model, setup.model)
+            except UserError as error:
+                setup.display.warning(str(error))
+                return
+
+
+def _export(setup: SearchSetup, student: Student) -> Student:
+    """The student, saved in the run folder in all formats asked for."""
+    stem = setup.run.students_path / f"trial_{student.trial.number:05d}"
+    exports, failures = {}, {}
+    for name in setup.config.export:
+        setup.display.message(f"Exporting trial {student.trial.number} as {name}.")
+        try:
+            path = exporters.get(name).export(student.model, stem)
+        except UserError as error:
+            failures[name] = str(error)
+            setup.display.message(f"That failed: {error}")
+        else:
+            exports[name] = str(path.relative_to(setup.run.path))
+    return dataclasses.replace(student, exports=exports, export_failures=failures)
+
+
+def _summary(
+    setup: SearchSetup,
+    students: Sequence[Student],
+    trials: Sequence[Trial],
+    test_metric: float | None,
+    footprint: Footprint,
+) -> dict[str, Any]:
+    """What summary.json holds; `test_metric` and `footprint` are the teacher's."""
+    return {
+        "teacher": {
+            **(setup.run.teacher() or {}),
+            "name": setup.model.name,
+            **dataclasses.asdict(footprint),
+            f"test_{setup.purpose.task.metric.name}": test_metric,
+        },
+        "students": [student.to_json() for student in students],
+        "settings": setup.config.free(),
+        "num_trials": len(trials),
+        "num_failed_trials": sum(not trial.is_complete for trial in trials),
+        "duration_secs": time.perf_counter() - setup.start_secs,
+    }

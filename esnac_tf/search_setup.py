@@ -1,0 +1,140 @@
+"""What a search works with, made ready and checked before the first student is proposed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from esnac_tf import objectives
+from esnac_tf.architecture import ActionSet
+from esnac_tf.config import SearchConfig
+from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
+from esnac_tf.display import Display
+from esnac_tf.distillation import get_strategy
+from esnac_tf.distillation.training import Batches
+from esnac_tf.graph.checks import check_examples, check_searchable
+from esnac_tf.graph.teacher import TeacherGraph, analyse
+from esnac_tf.objectives import Measurement, Objective
+from esnac_tf.purpose import Purpose, check_labels, with_outputs
+from esnac_tf.record import RunFolder
+from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.student import StudentBuilder
+from esnac_tf.teacher_measurement import measure_teacher
+from esnac_tf.training_progress import training_progress
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchSetup:
+    """What a search works with.
+
+    Attributes:
+        config: All settings.
+        purpose: What the teacher is for.
+        run: The run folder.
+        display: Where progress is shown.
+        model: The teacher as it was given.
+        teacher: The same, built under the strategy's scope.
+        graph: What was read of it.
+        measured: What it is worth.
+        space: Its students.
+        builder: Builds them.
+        objective: What the search maximises.
+        distribution: The `tf.distribute` strategy that trains.
+        batches: Training data.
+        validation: Held-out data.
+        test: Data for the very end; None without.
+        start_secs: When the work began, on `time.perf_counter`'s clock.
+    """
+
+    config: SearchConfig
+    purpose: Purpose
+    run: RunFolder
+    display: Display
+    model: keras.Model
+    teacher: keras.Model
+    graph: TeacherGraph
+    measured: Measurement
+    space: SearchSpace
+    builder: StudentBuilder
+    objective: Objective
+    distribution: tf.distribute.Strategy
+    batches: Batches
+    validation: tf.data.Dataset
+    test: tf.data.Dataset | None
+    start_secs: float
+
+    def progress(self, title: str, num_epochs: int) -> Any:
+        """A phase of the display that follows a training."""
+        metric = self.purpose.task.metric.name
+        return training_progress(self.display, title, num_epochs, self.batches, metric)
+
+
+def prepare(
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    test: Any,
+    config: SearchConfig,
+    purpose: Purpose,
+    run: RunFolder,
+    display: Display,
+) -> SearchSetup:
+    """Reads the teacher, holds the data against it, and measures it.
+
+    Args:
+        model: As for `esnac_tf.search_students`.
+        train: Likewise.
+        validation: Likewise.
+        test: Likewise.
+        config: Likewise.
+        purpose: What the teacher is for.
+        run: The run folder.
+        display: Where progress is shown.
+
+    Raises:
+        UserError: The model or the data can't be used, or the run folder holds a search with
+            others.
+    """
+    start_secs = time.perf_counter()
+    graph = analyse(model, config.channel_groups, config.protect)
+    check_searchable(graph)
+    space = SearchSpace(graph, config.max_shrinkage, config.round_channels_to)
+    size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
+    batches = given_training_batches(train, size, config.seed, *labels)
+    held_out = given_evaluation_batches(validation, size, *labels)
+    tested = None if test is None else given_evaluation_batches(test, size, *labels)
+    first_epoch = batches.epoch(0)
+    check_examples(model, first_epoch, "training")
+    check_examples(model, held_out, "validation")
+    if tested is not None:
+        check_examples(model, tested, "test")
+    distribution = get_strategy(config.distribute)
+    builder = StudentBuilder(model, graph, config.channel_importance)
+    with distribution.scope():
+        teacher = builder.build(ActionSet())
+    x, y = next(iter(first_epoch))
+    purpose = with_outputs(purpose, model, x)
+    check_labels(purpose, model, x, y)
+    measured = measure_teacher(teacher, purpose, batches, held_out, distribution, run, display)
+    return SearchSetup(
+        config=config,
+        purpose=purpose,
+        run=run,
+        display=display,
+        model=model,
+        teacher=teacher,
+        graph=graph,
+        measured=measured,
+        space=space,
+        builder=builder,
+        objective=objectives.get(config.objective),
+        distribution=distribution,
+        batches=batches,
+        validation=held_out,
+        test=tested,
+        start_secs=start_secs,
+    )
