@@ -13,6 +13,7 @@ VERSION = re.search(
 QUICKSTART = ["scikit-learn>=1.5"]
 TENSORBOARD = ["tensorboard>=2.20"]
 LITERT = ["ai-edge-litert>=2.0"]
+KERAS_HUB = ["keras-hub>=0.32"]
 # Formatting and types are judged differently by every release of ruff and mypy.
 TEST = [
     *QUICKSTART,
@@ -52,5 +53,6 @@ setup(
         "test": TEST,
         "tensorboard": TENSORBOARD,
         "litert": LITERT,
+        "keras_hub": KERAS_HUB,
     },
 )

@@ -10,14 +10,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 Shape = tuple[int | None, ...]
+Leaf = TypeVar("Leaf")
 
 # How channels are grouped into widths: see `esnac_tf.graph.teacher.analyse`.
 CHANNEL_GROUPS = ("width", "dependency")
 # How the channels that are kept are chosen: see `esnac_tf.student.StudentBuilder`.
-CHANNEL_IMPORTANCE = ("l1", "l2", "first")
+CHANNEL_IMPORTANCE = ("l1", "l2", "batch_norm", "first")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -50,17 +54,69 @@ class LayerConfig:
         """Whether this is one of Keras's own layers, not an op, a model or a custom layer."""
         return self.module == "keras.layers"
 
+    @property
+    def is_operation(self) -> bool:
+        """Whether this is a node of `keras.ops`."""
+        return self._is_inside_keras("ops")
+
+    @property
+    def is_application_layer(self) -> bool:
+        """Whether this is one of the layers that `keras.applications` keeps for its own networks.
+
+        A layer of that name which somebody else wrote is in another module.
+        """
+        return self._is_inside_keras("applications")
+
+    def _is_inside_keras(self, package: str) -> bool:
+        parts = (self.module or "").split(".")  # a class defined in a script has no module
+        return parts[0] == "keras" and package in parts
+
     def replace(self, **changes: Any) -> LayerConfig:
         """The same layer with some entries of its configuration changed."""
         return dataclasses.replace(self, config={**self.config, **changes})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """An array among the arguments of a call, such as position codes that are added.
+
+    Attributes:
+        values: The array, with the batch axis if it has one.
+        is_tensor: Whether the call takes it as a tensor, not as a NumPy array.
+    """
+
+    values: npt.NDArray[Any]
+    is_tensor: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are taken alike and hold the same numbers of the same type."""
+        return isinstance(other, Constant) and self._content == other._content
+
+    def __hash__(self) -> int:
+        """Equal arrays have equal ones."""
+        return hash(self._content)
+
+    @property
+    def _content(self) -> tuple[Any, ...]:
+        values = self.values
+        return self.is_tensor, values.dtype.name, values.shape, values.tobytes()
+
+    def keep(self, kept: npt.NDArray[np.bool_], axis: int) -> Constant:
+        """The entries along an axis that are kept.
+
+        Example:
+            >>> Constant(np.array([[1, 2, 3]])).keep(np.array([True, False, True]), 1).values
+            array([[1, 3]])
+        """
+        return dataclasses.replace(self, values=self.values.compress(kept, axis))
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerCall:
     """One call of a layer: what `layer(*args, **kwargs)` was given.
 
-    `args` and `kwargs` are nested lists and dicts whose leaves are `TensorReference`s or
-    constants as Keras serializes them.
+    `args` and `kwargs` are nested lists and dicts whose leaves are `TensorReference`s,
+    `Constant`s, and whatever else Keras serializes.
     """
 
     layer: str
@@ -73,12 +129,24 @@ class LayerCall:
         """All tensors that the call takes, in order."""
         return tuple(references((self.args, self.kwargs)))
 
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """All arrays that the call takes, in order."""
+        return tuple(leaves(Constant, (self.args, self.kwargs)))
+
     def map_references(self, function: Callable[[TensorReference], Any]) -> LayerCall:
         """The same call on other tensors."""
+        return self._map(TensorReference, function)
+
+    def map_constants(self, function: Callable[[Constant], Constant]) -> LayerCall:
+        """The same call with other arrays."""
+        return self._map(Constant, function)
+
+    def _map(self, kind: type[Leaf], function: Callable[[Leaf], Any]) -> LayerCall:
         return dataclasses.replace(
             self,
-            args=map_references(function, self.args),
-            kwargs=map_references(function, dict(self.kwargs)),
+            args=map_leaves(kind, function, self.args),
+            kwargs=map_leaves(kind, function, dict(self.kwargs)),
         )
 
 
@@ -193,14 +261,24 @@ def references(structure: Any) -> Iterator[TensorReference]:
         >>> list(references([TensorReference("a"), {"x": TensorReference("b")}, 3]))
         [TensorReference(layer='a', call=0, output=0), TensorReference(layer='b', call=0, output=0)]
     """
-    if isinstance(structure, TensorReference):
+    return leaves(TensorReference, structure)
+
+
+def leaves(kind: type[Leaf], structure: Any) -> Iterator[Leaf]:
+    """All values of one kind in a nested structure, in order.
+
+    Example:
+        >>> list(leaves(str, ["a", {"x": ("b", 3)}]))
+        ['a', 'b']
+    """
+    if isinstance(structure, kind):
         yield structure
     elif isinstance(structure, Mapping):
         for value in structure.values():
-            yield from references(value)
+            yield from leaves(kind, value)
     elif isinstance(structure, (list, tuple)):
         for value in structure:
-            yield from references(value)
+            yield from leaves(kind, value)
 
 
 def map_references(function: Callable[[TensorReference], Any], structure: Any) -> Any:
@@ -210,10 +288,20 @@ def map_references(function: Callable[[TensorReference], Any], structure: Any) -
         >>> map_references(lambda reference: reference.layer, [TensorReference("a"), 1])
         ['a', 1]
     """
-    if isinstance(structure, TensorReference):
+    return map_leaves(TensorReference, function, structure)
+
+
+def map_leaves(kind: type[Leaf], function: Callable[[Leaf], Any], structure: Any) -> Any:
+    """A nested structure with `function` applied to each value of one kind.
+
+    Example:
+        >>> map_leaves(str, str.upper, ["a", {"x": ("b", 3)}])
+        ['A', {'x': ('B', 3)}]
+    """
+    if isinstance(structure, kind):
         return function(structure)
     if isinstance(structure, Mapping):
-        return {key: map_references(function, value) for key, value in structure.items()}
+        return {key: map_leaves(kind, function, value) for key, value in structure.items()}
     if isinstance(structure, (list, tuple)):
-        return type(structure)(map_references(function, value) for value in structure)
+        return type(structure)(map_leaves(kind, function, value) for value in structure)
     return structure

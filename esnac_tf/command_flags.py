@@ -37,6 +37,16 @@ def _boolean(name: str, default: bool, text: str) -> None:
     flags.DEFINE_boolean(name, default, text, flag_values=FLAGS)
 
 
+class _Numbers(flags.ListParser):
+    """Numbers with commas between."""
+
+    def parse(self, argument: str | list[float]) -> list[float]:
+        return [float(part) for part in super().parse(argument)]
+
+    def flag_type(self) -> str:
+        return "numbers"
+
+
 _string(
     "teacher",
     None,
@@ -161,6 +171,23 @@ _number(
     "for ShuffleNet.",
 )
 _integer(
+    "max_params",
+    _DEFAULTS.max_params,
+    "The most parameters that a student may have. What is drawn beyond it is narrowed until it "
+    "fits. Default: any number.",
+    1,
+)
+flags.DEFINE(
+    _Numbers(),
+    "removal_probabilities",
+    list(_DEFAULTS.removal_probabilities),
+    "With what probabilities layers are removed from students that are drawn, with commas between: "
+    "for each student one of these. The default is the paper's; lower ones give students that "
+    "recover within fewer epochs.",
+    flag_values=FLAGS,
+    serializer=flags.CsvListSerializer(","),
+)
+_integer(
     "round_channels_to",
     _DEFAULTS.round_channels_to,
     "Each layer that makes as many channels as this keeps a multiple of it, or all that it has: 8 "
@@ -178,8 +205,8 @@ _string(
 _string(
     "channel_importance",
     _DEFAULTS.channel_importance,
-    "Which channels are kept: those of large weights (l2, l1), or the first, as in the paper "
-    "(first).",
+    "Which channels are kept: those of large weights (l2, l1), of large scales of "
+    "BatchNormalization (batch_norm), or the first, as in the paper (first).",
 )
 _string(
     "metric",
@@ -259,7 +286,7 @@ def help_text() -> str:
         if name in _BUILT_IN:
             continue
         default = FLAGS[name].default
-        shown = ",".join(default) if isinstance(default, list) else default
+        shown = ",".join(map(str, default)) if isinstance(default, list) else default
         head = f"  --{name}" if shown is None else f"  --{name}={str(shown).lower()}"
         if shown is not None and not isinstance(default, bool):
             head = f"  --{name}={shown}"
@@ -276,7 +303,8 @@ def _told(error: flags.Error) -> str:
     if found is None or found[1] not in FLAGS:
         return text
     flag = FLAGS[found[1]]
-    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false",
+             "numbers": "numbers with commas between"}  # fmt: skip
     expected = kinds.get(flag.flag_type(), "another value")
     least = getattr(flag.parser, "lower_bound", None)
     bound = "" if least is None else f" of at least {least}"

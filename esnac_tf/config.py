@@ -12,6 +12,7 @@ from esnac_tf import acquisitions, exporters, objectives, strategies
 from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE
 from esnac_tf.distillation import DIRECTIONS, DISTRIBUTE, TrainingConfig, losses
 from esnac_tf.errors import UserError
+from esnac_tf.search_space import REMOVAL_PROBABILITIES
 from esnac_tf.surrogate import SurrogateConfig
 
 # Settings that are the name of something.
@@ -49,11 +50,15 @@ class SearchConfig:
         channel_groups: "width" (as in the paper) or "dependency".
         max_shrinkage: The largest ratio by which the width of a width group shrinks, above 0 and
             at most 1; rounding down can take a little more, also from what follows the group.
+        max_params: The most parameters that a student may have, 1 or more; None: any number.
+        removal_probabilities: With what probabilities a removable layer is removed from students
+            that are drawn: for each student one of these, 0 to 1.
         round_channels_to: N, 1 or more. With more than 1, each layer that makes N channels or more
             keeps a multiple of N, or all that it has.
         protect: A regular expression: layers whose names it finds (`re.search`) stay as they
             are, with the channels that they take and make; empty for none.
-        channel_importance: How kept channels are chosen: "l2", "l1" or "first" (the paper's).
+        channel_importance: How kept channels are chosen: "l2", "l1", "batch_norm" or "first" (the
+            paper's).
         metric: What students are judged by on held-out data: "accuracy", "loss", or the name of
             a Keras metric; "auto": the accuracy of a classifier, the loss of any other model.
         metric_direction: "max" if more is better, "min" if less is, or "auto": by its name.
@@ -96,6 +101,8 @@ class SearchConfig:
     objective: str = "params"
     channel_groups: str = "width"
     max_shrinkage: float = 1.0
+    max_params: int | None = None
+    removal_probabilities: tuple[float, ...] = REMOVAL_PROBABILITIES
     round_channels_to: int = 1
     protect: str = ""
     channel_importance: str = "l2"
@@ -122,8 +129,11 @@ class SearchConfig:
             ("batch_size", 1),
             ("round_channels_to", 1),
             ("seed", 0),
+            ("max_params", 1),
         ):
             value = getattr(self, name)
+            if value is None and name == "max_params":
+                continue
             if not isinstance(value, numbers.Integral) or isinstance(value, bool):
                 raise UserError(f"{name} must be a whole number, received {value!r}.")
             if value < least:
@@ -143,6 +153,13 @@ class SearchConfig:
             raise UserError(
                 f"max_shrinkage must be above 0 and at most 1, received {self.max_shrinkage}."
             )
+        rates = self.removal_probabilities
+        if not isinstance(rates, (tuple, list)) or not rates or not all(map(_is_share, rates)):
+            raise UserError(
+                f"removal_probabilities must be numbers from 0 to 1, received {rates!r}.\n"
+                "Give for instance removal_probabilities=(0.0, 0.1, 0.3)."
+            )
+        object.__setattr__(self, "removal_probabilities", tuple(map(float, rates)))
         for name in ("mixed_precision", "jit_compile"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} must be True or False, received {getattr(self, name)!r}.")
@@ -204,8 +221,7 @@ class SearchConfig:
 
     def fixed(self) -> dict[str, Any]:
         """The settings that must be the same when a run is resumed, as JSON values."""
-        values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if name not in _FREE}
+        return {name: value for name, value in self._json().items() if name not in _FREE}
 
     def full_settings(self) -> dict[str, Any]:
         """The settings among `free` that the full training depends on, as JSON values."""
@@ -214,11 +230,18 @@ class SearchConfig:
 
     def free(self) -> dict[str, Any]:
         """The settings that may differ when a run is resumed, as JSON values."""
+        return {name: value for name, value in self._json().items() if name in _FREE}
+
+    def _json(self) -> dict[str, Any]:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
-            if name in _FREE
         }
+
+
+def _is_share(value: object) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and 0 <= value <= 1  # type: ignore[operator]
 
 
 def _check_pattern(protect: object) -> None:

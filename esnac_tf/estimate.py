@@ -14,7 +14,7 @@ from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.quantities import count, duration, operations
-from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.search_setup import search_space
 from esnac_tf.student import StudentBuilder
 
 # A training step takes a forward pass and a backward pass of about twice its work.
@@ -49,7 +49,7 @@ def describe_search(
     graph = analyse(model, config.channel_groups, config.protect)
     check_searchable(graph)
     check_examples(model, batches.epoch(0), "training")
-    space = SearchSpace(graph, config.max_shrinkage, config.round_channels_to)
+    space = search_space(graph, model, config)
     num_params, flops = count_params(model), count_flops(model)
     num_edges = sum(len(node.predecessors) for node in graph.nodes)
     sample = space.sample(1000, np.random.default_rng(config.seed))

@@ -21,7 +21,7 @@ from esnac_tf.objectives import Measurement
 from esnac_tf.result import SearchResult, Student
 from esnac_tf.search_setup import SearchSetup
 from esnac_tf.teacher_measurement import is_chance
-from esnac_tf.trial import Trial
+from esnac_tf.trial import Trial, pareto_front
 
 
 def train_fully(setup: SearchSetup, best: BestStudents) -> list[Student]:
@@ -88,9 +88,10 @@ def finish(
         for student, value, footprint in zip(students, metrics[1:], measured[1:], strict=True)
     ]
     _compile(setup, students)
+    front = pareto_front(trials, setup.purpose.task.metric.quality)
 
     def write_summary() -> dict[str, Any]:
-        summary = _summary(setup, students, trials, metrics[0], measured[0])
+        summary = _summary(setup, students, trials, front, metrics[0], measured[0])
         setup.run.write_summary(summary)
         return summary
 
@@ -99,7 +100,7 @@ def finish(
         students = [_export(setup, student) for student in students]
         summary = write_summary()
     ordered = sorted(trials, key=lambda trial: trial.number)
-    return SearchResult(tuple(students), tuple(ordered), summary, setup.run.path)
+    return SearchResult(tuple(students), tuple(ordered), tuple(front), summary, setup.run.path)
 
 
 def _train(setup: SearchSetup, models: Sequence[keras.Model]) -> list[TrainingOutcome]:
@@ -195,6 +196,7 @@ def _summary(
     setup: SearchSetup,
     students: Sequence[Student],
     trials: Sequence[Trial],
+    front: Sequence[Trial],
     test_metric: float | None,
     footprint: Footprint,
 ) -> dict[str, Any]:
@@ -207,6 +209,7 @@ def _summary(
             f"test_{setup.purpose.task.metric.name}": test_metric,
         },
         "students": [student.to_json() for student in students],
+        "front": [trial.number for trial in front],
         "settings": setup.config.free(),
         "num_trials": len(trials),
         "num_failed_trials": sum(not trial.is_complete for trial in trials),

@@ -82,11 +82,14 @@ class SearchResult:
     Attributes:
         students: The best students, best objective first.
         trials: All trials, in the order of their numbers.
+        front: Those of them that no other beats both in parameters and in the metric of the
+            search, fewest parameters first.
         summary: What summary.json holds.
         run_dir: The run folder; None if none was asked for.
     """
 
     students: tuple[Student, ...]
     trials: tuple[Trial, ...]
+    front: tuple[Trial, ...]
     summary: Mapping[str, Any]
     run_dir: pathlib.Path | None

@@ -180,6 +180,8 @@ def _search(
         display.message(f"The search in {FLAGS.run_dir} is finished.")
         display.summary_table(summary, FLAGS.run_dir)
         return 0
+    if model is None and config.max_params is not None:
+        _check_budget(config, splits)
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
@@ -199,6 +201,15 @@ def _search(
     display.summary_table(result.summary, run_dir)
     display.message(f"All of it is in {run_dir}.")
     return _put_in_place(config, model, result, display) if FLAGS.in_place else 0
+
+
+def _check_budget(config: SearchConfig, splits: Splits) -> None:
+    """Holds --max_params against a named teacher before it is trained."""
+    from esnac_tf.graph.teacher import analyse
+    from esnac_tf.search_setup import search_space
+
+    model = _untrained_teacher(splits)
+    search_space(analyse(model, config.channel_groups, config.protect), model, config)
 
 
 def _put_in_place(

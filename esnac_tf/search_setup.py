@@ -18,9 +18,11 @@ from esnac_tf.distillation import get_strategy
 from esnac_tf.distillation.training import Batches
 from esnac_tf.graph.checks import check_examples, check_searchable
 from esnac_tf.graph.teacher import TeacherGraph, analyse
+from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.objectives import Measurement, Objective
 from esnac_tf.purpose import Purpose, check_labels, with_outputs
 from esnac_tf.record import RunFolder
+from esnac_tf.search_space.budget import ParameterBudget
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
 from esnac_tf.teacher_measurement import measure_teacher
@@ -102,7 +104,7 @@ def prepare(
     start_secs = time.perf_counter()
     graph = analyse(model, config.channel_groups, config.protect)
     check_searchable(graph)
-    space = SearchSpace(graph, config.max_shrinkage, config.round_channels_to)
+    space = search_space(graph, model, config)
     size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
     batches = given_training_batches(train, size, config.seed, *labels)
     held_out = given_evaluation_batches(validation, size, *labels)
@@ -137,4 +139,22 @@ def prepare(
         validation=held_out,
         test=tested,
         start_secs=start_secs,
+    )
+
+
+def search_space(graph: TeacherGraph, model: keras.Model, config: SearchConfig) -> SearchSpace:
+    """The space of a teacher's students that some settings ask for.
+
+    Raises:
+        UserError: No student is within the budget.
+    """
+    budget = None
+    if config.max_params is not None:
+        budget = ParameterBudget(ParameterTable(graph, model), config.max_params)
+    return SearchSpace(
+        graph,
+        config.max_shrinkage,
+        config.round_channels_to,
+        config.removal_probabilities,
+        budget,
     )

@@ -32,7 +32,9 @@ class StudentBuilder:
         graph: Its graph (`esnac_tf.graph.teacher.analyse`).
         channel_importance: Which channels of a group are kept: those whose weights have the
             largest norm ("l1" or "l2", relative to the mean of their layer, summed over all
-            layers that create them or scale them), or the "first" ones, as in the paper.
+            layers that create them or scale them), those with the largest scales of
+            BatchNormalization ("batch_norm"; where a group has none, as with "l2"), or the
+            "first" ones, as in the paper.
 
     Raises:
         UserError: `channel_importance` is none of the known ones.
@@ -150,9 +152,12 @@ class StudentBuilder:
         if channel_importance == "first":
             return scores  # all alike: the stable sort keeps the first ones
         order = 1 if channel_importance == "l1" else 2
+        scales = np.zeros_like(scores)
+        is_scaled = np.zeros(len(scores), bool)
         for name, weights in self._weights.items():
             created = channels.created_roles.get(name, {})
             consumed = channels.consumed_roles.get(name, {})
+            normalizes = isinstance(self._templates[name], keras.layers.BatchNormalization)
             for weight in weights:
                 if not weight.name.endswith("bias"):  # a bias creates no channel
                     for role, slots in created.items():
@@ -164,6 +169,13 @@ class StudentBuilder:
                     scale = np.abs(weight.value) / max(float(np.abs(weight.value).mean()), 1e-12)
                     named = consumed["in"] >= 0
                     np.add.at(scores, consumed["in"][named], scale[named])
+                    if normalizes:
+                        np.add.at(scales, consumed["in"][named], scale[named])
+                        is_scaled[consumed["in"][named]] = True
+        if channel_importance == "batch_norm":
+            for group in channels.groups:
+                if is_scaled[group.slots].all():
+                    scores[group.slots] = scales[group.slots]
         return scores
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from esnac_tf.architecture import ActionSet
@@ -90,3 +91,37 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """
     complete = [trial for trial in trials if trial.is_complete]
     return max(complete, key=lambda trial: float(trial.objective or 0.0), default=None)
+
+
+def pareto_front(trials: Sequence[Trial], quality: Callable[[float], float]) -> list[Trial]:
+    """The trials that no other beats both in parameters and in quality, fewest parameters first.
+
+    Of trials with equal parameters and quality the first proposed stands for all.
+
+    Args:
+        trials: Any trials; failed ones are left out.
+        quality: How good a value of the metric is.
+
+    Example:
+        >>> trials = [Trial(n, COMPLETE, ActionSet(), params, 0, accuracy, 0.0, 1.0)
+        ...           for n, (params, accuracy) in enumerate([(9, 0.9), (5, 0.7), (7, 0.6)])]
+        >>> [trial.number for trial in pareto_front(trials, lambda accuracy: accuracy)]
+        [1, 0]
+    """
+    complete = [
+        (
+            int(trial.num_params or 0),
+            -quality(float(trial.validation_metric or 0.0)),
+            trial.number,
+            trial,
+        )
+        for trial in trials
+        if trial.is_complete
+    ]
+    front: list[Trial] = []
+    least = math.inf
+    for _, loss, _, trial in sorted(complete, key=lambda row: row[:3]):
+        if loss < least:
+            front.append(trial)
+            least = loss
+    return front

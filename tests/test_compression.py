@@ -64,6 +64,28 @@ class TestResult:
             np.testing.assert_array_equal(one, other)
         assert len(teacher.get_layer("stem")._inbound_nodes) == 1
 
+    def test_the_front_is_what_no_trial_beats(self, finished):
+        _, _, result = finished
+        assert result.front
+        assert result.summary["front"] == [trial.number for trial in result.front]
+
+        def beats(one, other):
+            pair = (one.num_params, -one.validation_accuracy)
+            against = (other.num_params, -other.validation_accuracy)
+            return pair != against and all(a <= b for a, b in zip(pair, against, strict=True))
+
+        for trial in result.trials:
+            beaten = any(beats(other, trial) for other in result.trials)
+            alike = [(t.num_params, t.validation_accuracy) for t in result.front]
+            assert beaten != ((trial.num_params, trial.validation_accuracy) in alike)
+
+    @pytest.mark.parametrize("strategy", ["random", "esnac"])
+    def test_a_budget_of_parameters_is_kept(self, strategy):
+        largest = toy.teacher().count_params() // 3
+        result = search(max_params=largest, strategy=strategy)
+        assert all(trial.num_params <= largest for trial in result.trials)
+        assert all(student.num_params <= largest for student in result.students)
+
     def test_the_best_come_first_and_are_smaller(self, finished):
         teacher, _, result = finished
         assert len(result.students) == 2

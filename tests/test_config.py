@@ -43,6 +43,7 @@ def test_the_defaults_are_the_paper_s():
             )
         ],
         *[("max_shrinkage", value) for value in (0, -0.5, 1.1, math.nan, "0.9", True)],
+        *[("max_params", value) for value in (0, -5, 1.5, "100", True)],
         ("seed", 2**32),
         ("num_steps", 1.5),
         ("num_steps", True),
@@ -70,6 +71,18 @@ def test_a_value_out_of_range_is_told_by_its_name(name, value):
         SearchConfig(**{name: value})
     assert str(caught.value).startswith(f"{name} must ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [(), None, 0.3, (0.3, 1.5), (-0.1,), ("0.3",), (math.nan,)])
+def test_removal_probabilities_are_shares(value):
+    with pytest.raises(UserError, match="removal_probabilities must be numbers from 0 to 1"):
+        SearchConfig(removal_probabilities=value)
+
+
+def test_sequences_are_written_as_json_has_them():
+    settings = SearchConfig(removal_probabilities=[0, 0.5])
+    assert settings.removal_probabilities == (0.0, 0.5)
+    assert settings.fixed()["removal_probabilities"] == [0.0, 0.5]
 
 
 @pytest.mark.parametrize("value", [None, 3, ["keras", None], {"keras"}])

@@ -152,6 +152,9 @@ EARLY = {
             "input_scale=nan": "--input_scale must be above 0",
             "channel_groups=all": "--channel_groups must be one of width, dependency",
             "channel_importance=all": "--channel_importance must be one of",
+            "max_params=0": "--max_params must be a whole number of at least 1, received '0'.",
+            "removal_probabilities=much": "--removal_probabilities must be numbers with commas",
+            "removal_probabilities=0.1,2": "--removal_probabilities must be numbers from 0 to 1",
             "round_channels_to=0": "--round_channels_to must be a whole number of at least 1",
             "protect=conv(": "--protect must be a regular expression, received 'conv(': ",
             "max_drop=-1": "--max_drop must be 0 or more, received -1.0.",
@@ -172,6 +175,7 @@ EARLY = {
 }  # fmt: skip
 # These need TensorFlow.
 LATE = {
+    "--teacher=toy.keras --dataset=toy.npz --max_params=5": "max_params=5 is too few: the smallest",
     "--teacher=text.keras --dataset=toy.npz": "text.keras is broken",
     "--teacher=short.keras --dataset=toy.npz": "short.keras is broken",
     "--teacher=folder.keras --dataset=toy.npz": "is a folder",

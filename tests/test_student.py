@@ -208,6 +208,25 @@ def test_the_most_important_channels_are_kept():
         np.testing.assert_array_equal(student.get_layer("hidden").kernel, kernel[:, expected])
 
 
+def test_scales_of_batch_normalization_tell_which_channels_are_kept():
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(4, name="hidden")(inputs)
+    hidden = keras.layers.BatchNormalization(name="norm")(hidden)
+    plain = keras.layers.Dense(3, name="plain", use_bias=False)(hidden)
+    teacher = keras.Model(inputs, keras.layers.Dense(2)(plain))
+    scales = np.array([0.1, -2.0, 0.2, 1.0], "float32")
+    teacher.get_layer("norm").gamma.assign(scales)
+    teacher.get_layer("hidden").kernel.assign([[9, 1, 5, 1]] * 3)
+    teacher.get_layer("plain").kernel.assign([[1, 9, 5]] * 4)
+    for importance, expected in (("batch_norm", [1, 3]), ("l2", [0, 1])):
+        student = StudentBuilder(teacher, analyse(teacher), importance).build(
+            ActionSet.of(widths={"4": 2, "3": 2})
+        )
+        np.testing.assert_array_equal(student.get_layer("norm").gamma, scales[expected])
+        # A group without BatchNormalization is judged by its weights.
+        np.testing.assert_array_equal(student.get_layer("plain").kernel[0], [9, 5])
+
+
 def test_separable_convolutions_are_scored_by_what_creates_their_channels():
     inputs = keras.Input((4, 4, 3))
     hidden = keras.layers.SeparableConv2D(4, 3, depth_multiplier=2, name="hidden")(inputs)
@@ -279,7 +298,7 @@ def test_states_that_are_kept_between_batches_fit_the_student():
 
 
 def test_channel_importance_that_is_not_known():
-    with pytest.raises(UserError, match="l1, l2, first"):
+    with pytest.raises(UserError, match="l1, l2, batch_norm, first"):
         StudentBuilder(small_models.model("residual"), graph_of("residual", "width"), "luck")
 
 

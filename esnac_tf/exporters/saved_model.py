@@ -75,6 +75,11 @@ def write(model: keras.Model, folder: pathlib.Path) -> None:
     """
     module = tf.Module()
     module.model_variables = [variable.value for variable in model.variables]
+    module.tables = [  # of layers that look words up
+        node
+        for node in tf.train.TrackableView(model).descendants()
+        if isinstance(node, tf.saved_model.experimental.TrackableResource)
+    ]
     module.serve = _serving_function(model)
 
     @tf.function(input_signature=module.serve.input_signature, autograph=False)

@@ -18,7 +18,7 @@ def functional_model(model: keras.Model) -> keras.Model:
 
     Raises:
         UserError: The model is subclassed, a Sequential that was not built, or has a layer
-            without `get_config`.
+            without `get_config`, or with one that fails.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="top")])
@@ -42,10 +42,10 @@ def functional_model(model: keras.Model) -> keras.Model:
     if "output_layers" not in _config(model):
         model = keras.Model(model.input, model.output, name=model.name)
         if not _config(model):
-            layer = _layer_without_config(model)
+            layer, reason = _layer_without_config(model)
             raise UserError(
                 f"The layer {layer.name!r} ({type(layer).__name__}) of the model {model.name!r} "
-                "can't tell its configuration.\n"
+                f"can't tell its configuration{reason}.\n"
                 "Give its class a method get_config that returns the arguments of __init__."
             )
     return model
@@ -82,16 +82,22 @@ def _config(model: keras.Model) -> Mapping[str, Any]:
     """The model's configuration; empty where a class in it can't tell its own."""
     try:
         return model.get_config() or {}
-    except NotImplementedError:
+    except Exception:  # other people's code
         return {}
 
 
-def _layer_without_config(layer: Any) -> Any:
-    """The innermost layer whose class lacks `get_config`, of a layer that can't tell its own."""
+def _layer_without_config(layer: Any, reason: str = "") -> tuple[Any, str]:
+    """The innermost layer that can't tell its configuration, of one that can't, and why.
+
+    There is no reason to tell where its class lacks `get_config`.
+    """
     parts: list[Any] = getattr(layer, "operations", None) or getattr(layer, "layers", [])
     for part in parts:
         try:
             part.get_config()
         except NotImplementedError:
             return _layer_without_config(part)
-    return layer
+        except Exception as error:
+            lines = str(error).splitlines() or [""]
+            return _layer_without_config(part, f": {type(error).__name__}: {lines[0]}")
+    return layer, reason

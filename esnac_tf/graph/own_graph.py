@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from esnac_tf.architecture import LayerCall, LayerConfig, TensorReference
+from esnac_tf.architecture import Constant, LayerCall, LayerConfig, TensorReference
 from esnac_tf.graph.functional import functional_model
 
 
@@ -103,8 +104,13 @@ def topological(
 
 
 def _read(value: Any, tensors: dict[TensorReference, keras.KerasTensor]) -> Any:
-    """A call argument with every tensor marker replaced by a reference."""
+    """A call argument with references for tensors of the graph, and arrays as constants."""
     if isinstance(value, Mapping):
+        if value.get("class_name") in ("__numpy__", "__tensor__"):
+            config = value["config"]
+            if config["dtype"] != "string":
+                array = np.array(config["value"], config["dtype"])
+                return Constant(array, is_tensor=value["class_name"] == "__tensor__")
         if value.get("class_name") == "__keras_tensor__":
             config = value["config"]
             reference = TensorReference(*config["keras_history"])

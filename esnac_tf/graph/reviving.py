@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import ops
 
-from esnac_tf.architecture import TensorReference
+from esnac_tf.architecture import Constant, TensorReference
 
 
 def revive(value: Any, tensors: Mapping[TensorReference, Any]) -> Any:
@@ -20,6 +21,9 @@ def revive(value: Any, tensors: Mapping[TensorReference, Any]) -> Any:
     """
     if isinstance(value, TensorReference):
         return tensors[value]
+    if isinstance(value, Constant):
+        dtype = value.values.dtype.name
+        return ops.convert_to_tensor(value.values, dtype) if value.is_tensor else value.values
     if isinstance(value, Mapping):
         if "class_name" in value:
             return keras.saving.deserialize_keras_object(dict(value))

@@ -91,7 +91,20 @@ def is_plain_sum(architecture: Architecture, call: LayerCall) -> bool:
     """Whether a call is a sum of tensors of one shape: the end of a residual connection."""
     if not handler_of(architecture.layer_of(call)).is_sum or len(call.inputs) < 2:
         return False
+    if call.constants:  # what else is added would be forgotten
+        return False
     return len({architecture.shapes[reference] for reference in call.inputs}) == 1
+
+
+def _may_be_identity(architecture: Architecture, call: LayerCall) -> bool:
+    """Whether a call could give its first input back, as far as its layer's kind tells.
+
+    A layer of the user's own may, whatever else it takes beside that input: a mask, say.
+    """
+    layer = architecture.layer_of(call)
+    if handler_of(layer).is_known:
+        return len(set(call.inputs)) == 1  # one tensor, which attention takes twice
+    return not layer.is_operation
 
 
 def _consumers(architecture: Architecture) -> dict[TensorReference, list[LayerCall]]:
@@ -149,8 +162,7 @@ def _node(
         gives_floats=gives_floats,
         predecessors=predecessors,
         is_removable=(
-            handler.is_known
-            and len(set(first.inputs)) == 1  # one tensor, which attention takes twice
+            _may_be_identity(architecture, first)
             and len(architecture.outputs_of(last)) == 1
             and input_shape == output_shape
             and takes_floats

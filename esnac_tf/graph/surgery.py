@@ -240,6 +240,9 @@ def resize(
     batch = {reference: shape[0] for reference, shape in shapes.items()}
     shapes = {key: (batch[key], *tensor.shape) for key, tensor in tensors.items()}
     student = dataclasses.replace(architecture, shapes=shapes)
+    calls = tuple(
+        _with_kept_entries(architecture, call, channels, kept) for call in architecture.calls
+    )
     layers = dict(architecture.layers)
     inherited: dict[str, LayerChannels] = {}
     for call in architecture.calls:
@@ -250,7 +253,19 @@ def resize(
         with_tensors = tensor_call(student, call, tensors)
         widths = {role: len(labels) for role, labels in present.items()}
         layers[call.layer] = handler_of(with_tensors.layer).resize(with_tensors, widths)
-    return dataclasses.replace(student, layers=layers), inherited
+    return dataclasses.replace(student, layers=layers, calls=calls), inherited
+
+
+def _with_kept_entries(
+    architecture: Architecture, call: LayerCall, channels: ChannelGraph, kept: BoolArray
+) -> LayerCall:
+    """The call with the entries of kept channels in the arrays that it takes."""
+    if not call.constants:
+        return call
+    handler = handler_of(architecture.layer_of(call))
+    labels = channels.labels[architecture.outputs_of(call)[0]]
+    are_kept = _is_kept(labels, kept)
+    return call.map_constants(lambda constant: handler.resize_constant(constant, are_kept))
 
 
 class _StudentTrace:

@@ -18,10 +18,11 @@ __all__ = ["LayerHandler", "handler_of"]
 
 
 @functools.cache
-def _handlers() -> tuple[dict[str, LayerHandler], dict[str, LayerHandler]]:
-    """Handlers by layer class name and by op class name, found in this folder's modules."""
+def _handlers() -> tuple[dict[str, LayerHandler], ...]:
+    """Handlers by class name, found in this folder: of layers, ops, and layers of applications."""
     layers: dict[str, LayerHandler] = {}
     operations: dict[str, LayerHandler] = {}
+    applications: dict[str, LayerHandler] = {}
     for module_info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
@@ -29,7 +30,8 @@ def _handlers() -> tuple[dict[str, LayerHandler], dict[str, LayerHandler]]:
                 handler = member()
                 layers.update(dict.fromkeys(member.class_names, handler))
                 operations.update(dict.fromkeys(member.operation_names, handler))
-    return layers, operations
+                applications.update(dict.fromkeys(member.application_names, handler))
+    return layers, operations, applications
 
 
 def handler_of(layer: LayerConfig) -> LayerHandler:
@@ -41,11 +43,13 @@ def handler_of(layer: LayerConfig) -> LayerHandler:
         >>> handler_of(LayerConfig("c", "Conv2D", "my_package", {})).is_known
         False
     """
-    layers, operations = _handlers()
+    layers, operations, applications = _handlers()
     if layer.is_keras_layer:
         return layers.get(layer.class_name, _UNKNOWN)
-    if ".ops." in f"{layer.module}." and layer.module.split(".")[0] == "keras":
+    if layer.is_operation:
         return operations.get(layer.class_name, _UNKNOWN)
+    if layer.is_application_layer:
+        return applications.get(layer.class_name, _UNKNOWN)
     return _UNKNOWN
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
+from esnac_tf.layers.calls import OutputLabels, TensorCall, as_tensor, pinned
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, place, unlabelled
 from esnac_tf.layers.handler import LayerHandler, consume, create, elements
 from esnac_tf.layers.weights import Axis, WeightAxes
@@ -175,7 +175,7 @@ class Attention(LayerHandler):
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Ties the channels of queries and keys; gives those of the values."""
-        tensors = call.argument(0, "inputs")
+        tensors = [as_tensor(value) for value in call.argument(0, "inputs")]
         query, value = tensors[:2]
         key = tensors[2] if len(tensors) > 2 else value
         last = len(query.shape) - 1
@@ -183,22 +183,21 @@ class Attention(LayerHandler):
         if channels is None or key.along(last) is None or value.along(last) is None:
             return pinned(call, trace)
         trace.tie(channels, key.labels)
-        for mask in call.inputs[len(tensors) :]:
-            trace.pin(mask.labels)
+        _pin_others(call, tensors, trace)
         return value.labels, unlabelled(call.output_shapes.get(1, ()))
 
     def multiply_adds(self, call: TensorCall) -> int:
         """Products of queries with keys, and weighted sums of values."""
-        query, value = call.argument(0, "inputs")[:2]
+        query, value = (as_tensor(value) for value in call.argument(0, "inputs")[:2])
         positions = elements(query.shape[:-1]) * elements(value.shape[:-1])
         return positions * ((query.shape[-1] or 1) + (value.shape[-1] or 1))
 
 
 def _inputs(call: TensorCall) -> tuple[ChannelTensor, ChannelTensor, ChannelTensor]:
     """Query, value and key; without a key the value is the key."""
-    query, value = call.argument(0, "query"), call.argument(1, "value")
+    query, value = as_tensor(call.argument(0, "query")), as_tensor(call.argument(1, "value"))
     key = call.argument(2, "key")
-    return query, value, value if key is None else key
+    return query, value, value if key is None else as_tensor(key)
 
 
 def _take_inputs(call: TensorCall, trace: ChannelTrace) -> None:
@@ -206,6 +205,11 @@ def _take_inputs(call: TensorCall, trace: ChannelTrace) -> None:
     taken = _inputs(call)
     for role, tensor in zip(("query", "value", "key"), taken, strict=True):
         consume(call.layer, tensor, len(tensor.shape) - 1, trace, role)
+    _pin_others(call, taken, trace)
+
+
+def _pin_others(call: TensorCall, taken: Sequence[ChannelTensor], trace: ChannelTrace) -> None:
+    """Pins the channels of what is neither query nor key nor value: of masks."""
     for other in call.inputs:
         if not any(other is tensor for tensor in taken):
             trace.pin(other.labels)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from esnac_tf.architecture import LayerConfig, Shape
+from esnac_tf.architecture import Constant, LayerConfig, Shape, leaves
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, unlabelled
 
 # The labels of a layer's output, or of all its outputs.
@@ -33,7 +33,12 @@ class TensorCall:
     @property
     def inputs(self) -> tuple[ChannelTensor, ...]:
         """All tensors that the call takes, in order."""
-        return tuple(_tensors((self.args, self.kwargs)))
+        return tuple(leaves(ChannelTensor, (self.args, self.kwargs)))
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """All arrays that the call takes, in order."""
+        return tuple(leaves(Constant, (self.args, self.kwargs)))
 
     @property
     def output_shape(self) -> Shape:
@@ -51,20 +56,23 @@ class TensorCall:
         return self.args[position] if position < len(self.args) else self.kwargs.get(name)
 
 
+def as_tensor(value: ChannelTensor | Constant) -> ChannelTensor:
+    """An argument as a tensor: of an array, which has a batch axis, no channel can be removed.
+
+    Example:
+        >>> import numpy as np
+        >>> as_tensor(Constant(np.zeros((1, 5, 8)))).shape
+        (5, 8)
+    """
+    if isinstance(value, ChannelTensor):
+        return value
+    shape = value.values.shape[1:]
+    return ChannelTensor(shape, unlabelled(shape))
+
+
 def pinned(call: TensorCall, trace: ChannelTrace) -> tuple[Labels, ...]:
     """Pins the channels of all that a call takes; of what it gives, none can be removed."""
     for tensor in call.inputs:
         trace.pin(tensor.labels)
     count = max(call.output_shapes) + 1
     return tuple(unlabelled(call.output_shapes.get(number, ())) for number in range(count))
-
-
-def _tensors(structure: Any) -> Iterator[ChannelTensor]:
-    if isinstance(structure, ChannelTensor):
-        yield structure
-    elif isinstance(structure, Mapping):
-        for value in structure.values():
-            yield from _tensors(value)
-    elif isinstance(structure, (list, tuple)):
-        for value in structure:
-            yield from _tensors(value)

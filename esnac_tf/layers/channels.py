@@ -14,7 +14,7 @@ The label `PINNED` marks a channel that nothing may remove.
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +118,7 @@ def compress(labels: Labels) -> Labels:
     return labels
 
 
-def channel_axes(labels: Labels) -> tuple[int, ...]:
+def channel_axes(labels: npt.NDArray[Any]) -> tuple[int, ...]:
     """The axes along which labels lie.
 
     Example:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from esnac_tf.architecture import LayerConfig
+from esnac_tf.architecture import Constant, LayerConfig
 from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
 from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, Labels
 from esnac_tf.layers.weights import WeightAxes, weight_name
@@ -46,8 +46,9 @@ class LayerHandler:
     Attributes:
         class_names: Names of the Keras layer classes it handles.
         operation_names: Names of the `keras.ops` node classes it handles.
+        application_names: Names of the layer classes inside `keras.applications` it handles.
         kind: One of `KINDS`.
-        is_known: Whether the layer may be removed where its shapes allow.
+        is_known: Whether it is known what the layer does to channels.
         statistics: Names of weights that are measured, not trained; they are no parameters.
         is_sum: Whether the layer is the sum of its inputs: then it is no node of the layer
             sequence, and each of its inputs is an incoming edge of whatever follows.
@@ -59,6 +60,7 @@ class LayerHandler:
 
     class_names: ClassVar[tuple[str, ...]] = ()
     operation_names: ClassVar[tuple[str, ...]] = ()
+    application_names: ClassVar[tuple[str, ...]] = ()
     kind: ClassVar[str] = "other"
     is_known: ClassVar[bool] = True
     is_sum: ClassVar[bool] = False
@@ -86,6 +88,15 @@ class LayerHandler:
             widths: How many channels of each role the student's layer has.
         """
         return call.layer
+
+    def resize_constant(self, constant: Constant, kept: npt.NDArray[np.bool_]) -> Constant:
+        """An array among a call's arguments, as the student's call takes it.
+
+        Args:
+            constant: The array that the teacher's call takes.
+            kept: Which channels of the output stay: as its labels, batch axis left out.
+        """
+        return constant
 
     def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
         """For each weight, by the end of its path, what lies along each of its axes."""
@@ -121,7 +132,7 @@ class LayerHandler:
 
 
 class UnknownLayer(LayerHandler):
-    """The handler of layers that no other names: their channels are pinned, and they are kept."""
+    """The handler of layers that no other names: their channels are pinned."""
 
     is_known = False
 

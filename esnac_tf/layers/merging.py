@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
-from esnac_tf.layers.channels import PINNED, ChannelTensor, ChannelTrace, combine
-from esnac_tf.layers.handler import LayerHandler
+from esnac_tf.architecture import Constant
+from esnac_tf.layers.calls import OutputLabels, TensorCall, as_tensor, pinned
+from esnac_tf.layers.channels import (
+    PINNED,
+    ChannelTensor,
+    ChannelTrace,
+    channel_axes,
+    combine,
+    unlabelled,
+)
+from esnac_tf.layers.handler import LayerHandler, elements
 
 
 class Elementwise(LayerHandler):
@@ -41,14 +50,38 @@ class Elementwise(LayerHandler):
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """Ties the channels of all inputs element by element.
 
-        A constant that is no plain number may differ from channel to channel: it pins them.
+        Of an array among the arguments, entries go with the channels that they meet. What else
+        may differ from channel to channel, such as a list of numbers, pins them.
         """
-        tensors = call.inputs
-        constants = [*call.args, *call.kwargs.values()] if not call.layer.is_keras_layer else []
-        plain = all(isinstance(value, (ChannelTensor, int, float)) for value in constants)
-        if not plain or any(len(tensor.shape) > len(call.output_shape) for tensor in tensors):
+        tensors, rank = call.inputs, len(call.output_shape)
+        values = [*call.args, *call.kwargs.values()] if call.layer.is_operation else []
+        plain = all(isinstance(value, (ChannelTensor, Constant, int, float)) for value in values)
+        if not plain or max(len(tensor.shape) for tensor in tensors) != rank:
             return pinned(call, trace)
-        return combine(list(tensors), trace)
+        if not all(_is_same_for_all_examples(call, constant) for constant in call.constants):
+            return pinned(call, trace)
+        labels = combine(list(tensors), trace)
+        if call.constants and len(channel_axes(labels)) > 1:
+            trace.pin(labels)
+        return labels
+
+    def resize_constant(self, constant: Constant, kept: npt.NDArray[np.bool_]) -> Constant:
+        """The entries that meet the channels that stay; one for all channels meets any."""
+        if kept.all():
+            return constant
+        (axis,) = channel_axes(kept)
+        axis -= kept.ndim
+        if -axis > constant.values.ndim or constant.values.shape[axis] == 1:
+            return constant
+        return constant.keep(kept.reshape(-1), axis)
+
+
+class ScaledSum(Elementwise):
+    """A tensor and a multiple of another: the residual connection of Inception-ResNet."""
+
+    class_names = ()
+    operation_names = ()
+    application_names = ("CustomScaleLayer",)
 
 
 class Sum(Elementwise):
@@ -71,7 +104,7 @@ class Concatenate(LayerHandler):
         rank, inputs = len(call.output_shape), call.inputs
         axis = call.layer.config["axis"]
         axis = axis - 1 if axis >= 0 else axis + rank
-        if axis < 0 or any(tensor.shape[axis] is None for tensor in inputs):
+        if call.constants or axis < 0 or any(tensor.shape[axis] is None for tensor in inputs):
             return pinned(call, trace)
         along = [tensor.along(axis) for tensor in inputs]
         if any(channels is not None for channels in along):
@@ -91,3 +124,49 @@ class Concatenate(LayerHandler):
                 return pinned(call, trace)
             trace.tie(inputs[0].labels, tensor.labels)
         return inputs[0].labels
+
+
+class Dot(LayerHandler):
+    """The product of two tensors, summed over an axis: their channels meet one by one.
+
+    Along another axis than that of the channels it gives every pair of channels: they are kept.
+    """
+
+    class_names = ("Dot",)
+    kind = "merging"
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """Ties the channels of both; the output has none."""
+        (first, axis), (second, other_axis) = _factors(call)
+        channels, others = first.along(axis), second.along(other_axis)
+        if channels is None or others is None:
+            return pinned(call, trace)
+        trace.tie(channels, others)
+        return unlabelled(call.output_shape)
+
+    def multiply_adds(self, call: TensorCall) -> int:
+        """What is summed over, for each element of the output."""
+        (first, axis), _ = _factors(call)
+        return elements(call.output_shape) * (first.shape[axis] or 1)
+
+
+def _factors(call: TensorCall) -> tuple[tuple[ChannelTensor, int], ...]:
+    """Both tensors of a dot product, each with the axis over which it sums, batch left out."""
+    tensors = [as_tensor(value) for value in call.argument(0, "inputs")]
+    axes = call.layer.config["axes"]
+    axes = (axes, axes) if isinstance(axes, int) else axes
+    return tuple(
+        (tensor, axis - 1 if axis > 0 else axis + len(tensor.shape))
+        for tensor, axis in zip(tensors, axes, strict=True)
+    )
+
+
+def _is_same_for_all_examples(call: TensorCall, constant: Constant) -> bool:
+    """Whether an array has no axis for the examples, or one of length 1.
+
+    To a layer the first axis is that of the examples, to an op it is so if no axis is missing.
+    """
+    shape, rank = constant.values.shape, len(call.output_shape) + 1
+    if call.layer.is_operation and len(shape) < rank:
+        return True
+    return shape[:1] == (1,)

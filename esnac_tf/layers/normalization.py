@@ -71,6 +71,26 @@ class GroupNormalization(BatchNormalization):
         return call.layer.replace(groups=min(call.layer.config["groups"], widths["in"]))
 
 
+class LayerScale(LayerHandler):
+    """The scale of each channel at the end of a ConvNeXt block."""
+
+    application_names = ("LayerScale",)
+    kind = "normalization"
+
+    def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
+        """One scale for each channel."""
+        return {"gamma": ("in",)}
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """The input's labels; consumes its channels, which lie along the last axis."""
+        consume(call.layer, call.inputs[0], len(call.output_shape) - 1, trace)
+        return call.inputs[0].labels
+
+    def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
+        """Sets `projection_dim`."""
+        return call.layer.replace(projection_dim=widths["in"])
+
+
 class UnitNormalization(PassThrough):
     """Division by the norm, which a channel that is zero does not change."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
-from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels
+from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, unlabelled
 from esnac_tf.layers.handler import LayerHandler
 from esnac_tf.layers.merging import Elementwise
 from esnac_tf.layers.reshaping import reshaped
@@ -57,18 +57,32 @@ class Reduction(LayerHandler):
         "Min",
         "Prod",
         "Std",
-        "Sum",
         "Var",
     )
     kind = "average_pooling"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The labels without these axes; pinned where the channels themselves are reduced."""
-        tensor = call.inputs[0]
-        axes = _positions(call.layer.config["axis"], len(tensor.shape))
-        if axes is None or set(axes) & set(tensor.channel_axes):
+        axes, labels = _free_axes(call), call.inputs[0].labels
+        if axes is None:
             return pinned(call, trace)
-        return tensor.labels if call.layer.config["keepdims"] else tensor.labels.squeeze(axes)
+        return labels if call.layer.config["keepdims"] else labels.squeeze(axes)
+
+
+class SumOfChannels(Reduction):
+    """Reductions to which a channel that is zero adds nothing: channels may be reduced, too."""
+
+    operation_names = ("Norm", "Sum")
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """The labels without these axes; none where the channels themselves are reduced."""
+        tensor, order = call.inputs[0], call.layer.config.get("ord")
+        axes = _positions(call.layer.config["axis"], len(tensor.shape))
+        # The order of a norm: with a negative one, zeros decide.
+        adds_nothing = order is None or (isinstance(order, (int, float)) and order > 0)
+        if axes is not None and tensor.channel_axes in [(axis,) for axis in axes] and adds_nothing:
+            return unlabelled(call.output_shape)
+        return super().propagate(call, trace)
 
 
 class Counting(Reduction):
@@ -95,11 +109,7 @@ class AlongAxis(LayerHandler):
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where channels lie along this axis."""
-        tensor = call.inputs[0]
-        axes = _positions(call.layer.config["axis"], len(tensor.shape))
-        if axes is None or set(axes) & set(tensor.channel_axes):
-            return pinned(call, trace)
-        return tensor.labels
+        return pinned(call, trace) if _free_axes(call) is None else call.inputs[0].labels
 
 
 class ExpandDims(LayerHandler):
@@ -230,7 +240,8 @@ class Stack(LayerHandler):
         """The first input's labels with the new axis; those of the others are tied to them."""
         first, *others = call.inputs
         axes = _positions(call.layer.config["axis"], len(call.output_shape))
-        if axes is None or any(tensor.labels.shape != first.labels.shape for tensor in others):
+        same = all(tensor.labels.shape == first.labels.shape for tensor in others)
+        if axes is None or call.constants or not same:
             return pinned(call, trace)
         for tensor in others:
             trace.tie(first.labels, tensor.labels)
@@ -245,11 +256,10 @@ class Unstack(LayerHandler):
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The labels without the axis, for each output."""
-        tensor = call.inputs[0]
-        axes = _positions(call.layer.config["axis"], len(tensor.shape))
-        if axes is None or set(axes) & set(tensor.channel_axes):
+        axes = _free_axes(call)
+        if axes is None:
             return pinned(call, trace)
-        return (tensor.labels.squeeze(axes),) * (max(call.output_shapes) + 1)
+        return (call.inputs[0].labels.squeeze(axes),) * (max(call.output_shapes) + 1)
 
 
 class GetItem(LayerHandler):
@@ -307,6 +317,13 @@ def _kind_of(item: Any) -> str | None:
         if item.get("class_name") == "__slice__":
             return "all" if not any(item["config"].values()) else "slice"
     return None
+
+
+def _free_axes(call: TensorCall) -> tuple[int, ...] | None:
+    """The axes that an op is told; None where channels, or the examples, lie along one of them."""
+    tensor = call.inputs[0]
+    axes = _positions(call.layer.config["axis"], len(tensor.shape))
+    return None if axes is None or set(axes) & set(tensor.channel_axes) else axes
 
 
 def _positions(axis: Any, rank: int) -> tuple[int, ...] | None:

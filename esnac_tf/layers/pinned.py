@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from esnac_tf.layers.handler import UnknownLayer
 
 REASONS: Mapping[str, str] = {
-    "Dot": "its output has positions where its inputs have channels",
     "FlaxLayer": "it holds a function of any kind",
     "GRUCell": "a cell is called step by step; as the part of a GRU it is handled",
     "InputLayer": "a network's input is given",

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from esnac_tf.architecture import LayerConfig
-from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
+from esnac_tf.architecture import Constant, LayerConfig
+from esnac_tf.layers.calls import OutputLabels, TensorCall, as_tensor, pinned
 from esnac_tf.layers.channels import ChannelTensor, ChannelTrace, Labels, place
 from esnac_tf.layers.handler import (
     LayerHandler,
@@ -151,7 +151,7 @@ def _join_states(call: TensorCall, units: Sequence[Labels], trace: ChannelTrace)
     """
     given = call.argument(1, "initial_state")
     states = given if isinstance(given, (list, tuple)) else [given]
-    states = [state for state in states if isinstance(state, ChannelTensor)]
+    states = [as_tensor(state) for state in states if isinstance(state, (ChannelTensor, Constant))]
     for number, state in enumerate(states):
         channels = state.along(0)
         if channels is None:
@@ -205,7 +205,7 @@ class ConvolutionalLSTM(LayerHandler):
         filters = create(layer, layer.config["filters"], trace)
         if compares_channels(layer.config["recurrent_activation"]):
             trace.pin(filters)
-        if len(call.inputs) > 1:  # given states and masks
+        if len(call.inputs) > 1 or call.constants:  # given states and masks
             trace.pin(filters)
             for tensor in call.inputs[1:]:
                 trace.pin(tensor.labels)

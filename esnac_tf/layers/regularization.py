@@ -20,6 +20,7 @@ class Regularization(PassThrough):
         "SpatialDropout2D",
         "SpatialDropout3D",
     )
+    application_names = ("StochasticDepth",)
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where the noise's shape holds their number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any
@@ -28,6 +29,9 @@ class Axis:
     blocks: int = 1
     groups: int = 1
 
+
+# What Keras calls a weight that its layer gave no name.
+_NAMELESS = re.compile(r"variable(_\d+)?")
 
 # What lies along each axis of a weight: a role's name stands for `Axis(role)`, None for an axis
 # that no action changes, `...` for all leading axes that none changes.
@@ -55,7 +59,8 @@ def weight_key(known: Mapping[str, WeightAxes], weight: Any) -> str:
     """The name under which a layer's handler knows a weight; else its own name.
 
     It is the end of the weight's path: where parts of a layer have weights of one name, such as
-    "query/kernel" and "value/kernel", the handler's names tell them apart.
+    "query/kernel" and "value/kernel", the handler's names tell them apart. A weight that was
+    given no name is the only one that the handler knows.
 
     Example:
         >>> import keras
@@ -66,7 +71,10 @@ def weight_key(known: Mapping[str, WeightAxes], weight: Any) -> str:
     """
     path = f"/{weight.path}"
     found = [name for name in known if path.endswith(f"/{name}")]
-    return max(found, key=len, default=weight_name(weight))
+    name = weight_name(weight)
+    if not found and len(known) == 1 and _NAMELESS.fullmatch(name):
+        return next(iter(known))
+    return max(found, key=len, default=name)
 
 
 def weight_name(weight: Any) -> str:

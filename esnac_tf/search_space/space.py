@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.graph.teacher import Join, TeacherGraph
+from esnac_tf.search_space import REMOVAL_PROBABILITIES
+from esnac_tf.search_space.budget import ParameterBudget
 from esnac_tf.search_space.candidates import Candidates
 from esnac_tf.search_space.widths import AllowedWidths
 
-REMOVAL_PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7)
 SKIP_PROBABILITIES = (0.003, 0.005, 0.01, 0.03, 0.05)
 
 
@@ -35,6 +36,12 @@ class SearchSpace:
         round_channels_to: N. With more than 1 only widths are drawn with which each layer that
             makes N channels or more keeps a multiple of N, or all that it has
             (`esnac_tf.search_space.widths`).
+        removal_probabilities: With what probabilities a removable node is removed from students
+            that are drawn: for each student one of these.
+        budget: What students may have at most; None: anything.
+
+    Raises:
+        UserError: No student is within the budget.
 
     Example:
         >>> import keras
@@ -51,10 +58,17 @@ class SearchSpace:
     """
 
     def __init__(
-        self, graph: TeacherGraph, max_shrinkage: float = 1.0, round_channels_to: int = 1
+        self,
+        graph: TeacherGraph,
+        max_shrinkage: float = 1.0,
+        round_channels_to: int = 1,
+        removal_probabilities: Sequence[float] = REMOVAL_PROBABILITIES,
+        budget: ParameterBudget | None = None,
     ) -> None:
         self.graph = graph
         self._max_shrinkage = max_shrinkage
+        self._removal_probabilities = tuple(removal_probabilities)
+        self._budget = budget
         self._removable = np.array(sorted(graph.removals), np.int64)
         self._full_widths = np.array([group.width for group in graph.width_groups], np.int64)
         self._group_of_channel_group = {
@@ -66,6 +80,9 @@ class SearchSpace:
         self._joins, self._removal_joins, self._skip_joins = self._width_joins()
         least = self._shrunk(np.array(max_shrinkage))
         self._widths = AllowedWidths(graph, least, round_channels_to, self._joins)
+        self._least = self._widths.nearest(least[None])[0]
+        if budget is not None:
+            budget.check(self._smallest())
 
     @property
     def log10_size(self) -> float:
@@ -88,10 +105,11 @@ class SearchSpace:
     def sample(self, count: int, generator: np.random.Generator) -> Candidates:
         """Draws candidates as the paper does.
 
-        For each candidate a removal probability is drawn from `REMOVAL_PROBABILITIES`, a
+        For each candidate a removal probability is drawn from `removal_probabilities`, a
         probability of skip connections from `SKIP_PROBABILITIES`, and for each width group a
         ratio r ~ U(0, max_shrinkage) that leaves max(1, floor((1 - r) F)) of its F channels, or
-        the nearest width that is allowed.
+        the nearest width that is allowed. What is beyond the budget is narrowed until it fits,
+        and where that does not do, loses more layers.
 
         Args:
             count: M, how many, 0 or more.
@@ -102,20 +120,21 @@ class SearchSpace:
         """
         num_nodes, num_pairs = len(self.graph.nodes), len(self.graph.skip_pairs)
         removed = np.zeros((count, num_nodes), bool)
-        rate = generator.choice(REMOVAL_PROBABILITIES, (count, 1))
+        rate = generator.choice(self._removal_probabilities, (count, 1))
         removed[:, self._removable] = generator.random((count, len(self._removable))) < rate
         ratio = self._max_shrinkage * generator.random((count, len(self._full_widths)))
         widths = self._widths.nearest(self._shrunk(ratio))
         rate = generator.choice(SKIP_PROBABILITIES, (count, 1))
         skips = generator.random((count, num_pairs)) < rate
-        return self.settle(Candidates(removed, widths, skips))
+        return self._within_budget(Candidates(removed, widths, skips), generator)
 
     def mutate(self, parents: Candidates, generator: np.random.Generator) -> Candidates:
         """Changes each candidate a little.
 
         One of the three parts is chosen for each candidate: a removable node's bit flips, a
         width is drawn anew (half of the time uniformly, else near the old one), or a skip
-        connection's bit flips. Parts that the teacher does not have are not chosen.
+        connection's bit flips. Parts that the teacher does not have are not chosen. What is then
+        beyond the budget is made to fit as in `sample`.
 
         Args:
             parents: M candidates.
@@ -150,7 +169,7 @@ class SearchSpace:
         if len(rows):
             pairs = generator.integers(sizes[2], size=len(rows))
             skips[rows, pairs] ^= True
-        return self.settle(Candidates(removed, widths, skips))
+        return self._within_budget(Candidates(removed, widths, skips), generator)
 
     def settle(self, candidates: Candidates) -> Candidates:
         """Candidates in canonical form: see the class."""
@@ -203,6 +222,46 @@ class SearchSpace:
             for pair in action.skips:
                 skips[row, pair_of[pair]] = True
         return Candidates(removed, widths, skips)
+
+    def _smallest(self) -> Candidates:
+        """The student with nothing that can go, as one candidate."""
+        teacher = self.teacher()
+        removed = teacher.removed.copy()
+        removed[:, self._removable] = True
+        return self.settle(Candidates(removed, self._least[None].copy(), teacher.skips))
+
+    def _within_budget(self, candidates: Candidates, generator: np.random.Generator) -> Candidates:
+        """Settled candidates, made small enough."""
+        candidates = self.settle(candidates)
+        if self._budget is None:
+            return candidates
+        rows = np.flatnonzero(~self._budget.fits(candidates))
+        drawn = candidates[rows]
+
+        def narrowed(share: npt.NDArray[np.float64]) -> Candidates:
+            widths = self._least + share[:, None] * (drawn.widths - self._least)
+            allowed = self._widths.nearest(np.floor(widths).astype(np.int64))
+            return self.settle(Candidates(drawn.removed, allowed, drawn.skips))
+
+        # Each removable node goes below a share of its own; at 0 all are gone.
+        shares = np.zeros(drawn.removed.shape)
+        shares[:, self._removable] = 1 - generator.random((len(rows), len(self._removable)))
+
+        def thinned(share: npt.NDArray[np.float64]) -> Candidates:
+            removed = drawn.removed | (shares > share[:, None])
+            least = np.broadcast_to(self._least, drawn.widths.shape)
+            return self.settle(Candidates(removed, least, drawn.skips))
+
+        narrow = self._budget.largest(len(rows), narrowed)
+        thin = self._budget.largest(len(rows), thinned)
+        enough = self._budget.fits(narrow)[:, None]
+        for whole, first, second in (
+            (candidates.removed, narrow.removed, thin.removed),
+            (candidates.widths, narrow.widths, thin.widths),
+            (candidates.skips, narrow.skips, thin.skips),
+        ):
+            whole[rows] = np.where(enough, first, second)
+        return candidates
 
     def _shrunk(self, ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """The widths that are left by ratios r of shape [..., G] or []."""

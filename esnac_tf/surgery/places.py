@@ -163,11 +163,12 @@ def _why_not_removable(graph: TeacherGraph, name: str) -> str:
         return f"it is called {len(calls_of(graph, name))} times"
     if node.name != name:
         return f"it is part of what {node.name!r} begins; remove that"
-    if not handler_of(layer).is_known:
-        return f"layers of the class {layer.class_name} are kept as they are"
+    is_known = handler_of(layer).is_known
+    if not is_known and layer.is_operation:
+        return f"nodes of the class {layer.class_name} are kept as they are"
     if node.output in graph.architecture.output_references:
         return "it gives an output of the model"
-    if len(node.inputs) > 1:
+    if is_known and len(node.inputs) > 1:
         return f"it takes {len(node.inputs)} inputs"
     if node.input_shape != node.output_shape:
         return f"it takes {_text(node.input_shape)} and gives {_text(node.output_shape)}"

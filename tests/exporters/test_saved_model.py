@@ -56,6 +56,28 @@ def test_inference_mode_is_exported(tmp_path):
     np.testing.assert_array_equal(loaded.serve(tf.ones([2, 4])), np.ones([2, 4]))
 
 
+def test_what_lookup_layers_learned_is_exported(tmp_path):
+    word = keras.Input((1,), name="word", dtype="string")
+    number = keras.Input((1,), name="number", dtype="int64")
+    text = keras.Input((), name="text", dtype="string")
+    settings = {"output_mode": "multi_hot"}
+    encoded = [
+        keras.layers.StringLookup(vocabulary=["red", "green"], **settings)(word),
+        keras.layers.IntegerLookup(vocabulary=[3, 7], **settings)(number),
+        keras.layers.TextVectorization(vocabulary=["a", "b"], **settings)(text),
+    ]
+    outputs = keras.layers.Dense(2)(keras.layers.Concatenate()(encoded))
+    model = keras.Model([word, number, text], outputs)
+    loaded = tf.saved_model.load(str(saved_model.export(model, tmp_path / "student")))
+    values = [
+        tf.constant([["green"], ["blue"]]),
+        tf.constant([[3], [7]], tf.int64),
+        tf.constant(["a b", "b c"]),
+    ]
+    served = loaded.serve(dict(zip(["word", "number", "text"], values, strict=True)))
+    np.testing.assert_allclose(served, model(values), rtol=1e-6)
+
+
 def test_a_folder_that_is_no_saved_model_is_not_overwritten(tmp_path):
     (tmp_path / "student_saved_model").mkdir()
     (tmp_path / "student_saved_model" / "thesis.txt").write_text("years of work")

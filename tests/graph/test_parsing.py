@@ -99,9 +99,23 @@ def without_config(nested=False):
     return keras.Model(inputs, model(inputs)) if nested else model
 
 
+class Forgetful(keras.layers.Layer):
+    """A layer whose `get_config` fails."""
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {"factor": self.factor}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: keras.Sequential([keras.Input((4,)), Forgetful(name="forgetful")]),
+            r"layer 'forgetful' \(Forgetful\) .* configuration: AttributeError: .*'factor'\.\n",
+        ),
         (without_config, r"layer 'scale' \(Scale\) .*\nGive its class a method get_config"),
         (lambda: without_config(nested=True), r"layer 'scale' \(Scale\)"),
         (

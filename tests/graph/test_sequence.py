@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
+import pytest
 import small_models
 
+from esnac_tf.architecture import ActionSet
 from esnac_tf.graph.parsing import parse
 from esnac_tf.graph.sequence import layer_sequence
-from esnac_tf.graph.teacher import skip_pairs
+from esnac_tf.graph.teacher import analyse, skip_pairs
+from esnac_tf.student import StudentBuilder
 
 layers = keras.layers
 
@@ -96,3 +100,59 @@ def test_integers_are_added_to_nothing():
     pairs = [(nodes[source].name, nodes[target].name) for source, target in skip_pairs(nodes)]
     assert pairs == [("dense", "top")]
     assert [node.name for node in nodes if node.is_removable] == ["dense"]
+
+
+class TestLayersOfOnesOwn:
+    """What nobody knows may go as a whole where its shapes allow, and is never changed."""
+
+    class Block(keras.layers.Layer):
+        def build(self, shape, *others):
+            self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+
+        def call(self, x, mask=None):
+            x = x * self.scale
+            return x if mask is None else x * keras.ops.cast(mask, x.dtype)[..., None]
+
+    class Halving(keras.layers.Layer):
+        def call(self, x):
+            return x[..., ::2]
+
+    @pytest.fixture
+    def teacher(self):
+        tokens, mask = keras.Input((5,), name="tokens"), keras.Input((5,), name="mask")
+        x = keras.layers.Embedding(9, 6)(tokens)
+        for name in ("first", "second"):
+            x = self.Block(name=name)(x, mask=mask)
+        x = keras.layers.Lambda(lambda tensor: tensor + 1, name="plus_one")(x)
+        x = self.Halving(name="halving")(x)
+        x = keras.ops.flip(x, axis=1)
+        return keras.Model([tokens, mask], keras.layers.Dense(2)(x))
+
+    def test_they_are_removable_where_they_give_their_first_input_s_shape(self, teacher):
+        removable = {node.name: node.is_removable for node in layer_sequence(parse(teacher))}
+        assert removable["first"]
+        assert removable["second"]
+        assert removable["plus_one"]
+        assert not removable["halving"]
+
+    def test_those_that_stay_give_what_they_gave(self, teacher):
+        builder = StudentBuilder(teacher, analyse(teacher))
+        tokens, mask = np.arange(10).reshape(2, 5) % 9, np.eye(2, 5)
+        teacher.get_layer("first").scale.assign([1, 2, 3, 4, 5, 6])
+        same = builder.build(ActionSet())
+        np.testing.assert_array_equal(same([tokens, mask]), teacher([tokens, mask]))
+        student = builder.build(ActionSet.of(["first"]))
+        assert [layer.name for layer in student.layers if "first" in layer.name] == []
+        kept = teacher.get_layer("second")
+        expected = kept(teacher.get_layer("embedding")(tokens), mask=mask)
+        found = keras.Model(student.inputs, student.get_layer("second").output)([tokens, mask])
+        np.testing.assert_allclose(found, expected)
+
+    def test_inputs_that_only_they_took_stay_inputs(self, teacher):
+        builder = StudentBuilder(teacher, analyse(teacher))
+        student = builder.build(ActionSet.of(["first", "second"]))
+        assert [tensor.name for tensor in student.inputs] == ["tokens", "mask"]
+        tokens = np.zeros((2, 5))
+        np.testing.assert_array_equal(
+            student([tokens, np.zeros((2, 5))]), student([tokens, np.ones((2, 5))])
+        )

@@ -16,7 +16,7 @@ layers, ops = keras.layers, keras.ops
 # One node of this class between two dense layers, on channels [B, 4, 6].
 PASSING = {
     "Absolute": ops.absolute,
-    "Add": lambda x: x + 1.0,
+    "Add": lambda x: x + np.arange(6, dtype="float32"),
     "Amax": lambda x: ops.amax(x, axis=1),
     "Cast": lambda x: ops.cast(x, "float32"),
     "Celu": ops.celu,
@@ -76,7 +76,6 @@ PASSING = {
 
 # Here the channels are kept: they are compared, sliced by numbers, or mixed with positions.
 KEEPING = {
-    "Add": lambda x: x + np.arange(6, dtype="float32"),
     "Any": lambda x: ops.cast(ops.any(x > 0.0, axis=-1), "float32"),
     "Einsum": lambda x: ops.einsum("bij,bkj->bik", x, x),
     "Flip": lambda x: ops.flip(x, axis=-1),

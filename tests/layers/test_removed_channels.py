@@ -28,7 +28,7 @@ layers = keras.layers
 
 MEANS_OVER_CHANNELS = ("GroupNormalization", "LayerNormalization", "RMSNormalization")
 # Here channels meet in products or norms, not in weights: they must be zero themselves.
-WITHOUT_WEIGHTS = ("AdditiveAttention", "Attention", "UnitNormalization")
+WITHOUT_WEIGHTS = ("AdditiveAttention", "Attention", "Dot", "UnitNormalization")
 
 few = hypothesis.settings(
     max_examples=2, deadline=None, derandomize=True, phases=[hypothesis.Phase.generate]

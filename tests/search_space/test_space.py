@@ -12,8 +12,9 @@ from small_models import MODELS, MODES, TEACHERS, graph_of
 from esnac_tf.architecture import ActionSet
 from esnac_tf.graph.surgery import check_actions
 from esnac_tf.graph.teacher import analyse
+from esnac_tf.search_space import REMOVAL_PROBABILITIES
 from esnac_tf.search_space.candidates import Candidates
-from esnac_tf.search_space.space import REMOVAL_PROBABILITIES, SearchSpace
+from esnac_tf.search_space.space import SearchSpace
 
 SETTINGS = hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
 NAMES = [*TEACHERS, *MODELS]

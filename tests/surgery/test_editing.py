@@ -173,7 +173,7 @@ class TestRemoveLayer:
             "image": "'image' is an input of the model",
             "scale": "'scale' prepares the model's input",
             "swap": "part of what 'split' begins; remove that",
-            "unknown": "SubclassedPart",
+            "unknown": r"it takes \[4, 4, 4\] and gives \[4, 4, 6\]",
         }.items():
             with pytest.raises(UserError, match=reason):
                 surgery.remove_layer(model, layer)
