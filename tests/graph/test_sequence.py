@@ -109,9 +109,11 @@ class TestLayersOfOnesOwn:
         def build(self, shape, *others):
             self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
 
-        def call(self, x, mask=None):
+        def call(self, x, padding_mask=None):
             x = x * self.scale
-            return x if mask is None else x * keras.ops.cast(mask, x.dtype)[..., None]
+            return (
+                x if padding_mask is None else x * keras.ops.cast(padding_mask, x.dtype)[..., None]
+            )
 
     class Halving(keras.layers.Layer):
         def call(self, x):
@@ -120,9 +122,9 @@ class TestLayersOfOnesOwn:
     @pytest.fixture
     def teacher(self):
         tokens, mask = keras.Input((5,), name="tokens"), keras.Input((5,), name="mask")
-        x = keras.layers.Embedding(9, 6)(tokens)
+        x = keras.layers.Embedding(9, 6, name="words")(tokens)
         for name in ("first", "second"):
-            x = self.Block(name=name)(x, mask=mask)
+            x = self.Block(name=name)(x, padding_mask=mask)
         x = keras.layers.Lambda(lambda tensor: tensor + 1, name="plus_one")(x)
         x = self.Halving(name="halving")(x)
         x = keras.ops.flip(x, axis=1)
@@ -144,7 +146,7 @@ class TestLayersOfOnesOwn:
         student = builder.build(ActionSet.of(["first"]))
         assert [layer.name for layer in student.layers if "first" in layer.name] == []
         kept = teacher.get_layer("second")
-        expected = kept(teacher.get_layer("embedding")(tokens), mask=mask)
+        expected = kept(teacher.get_layer("words")(tokens), padding_mask=mask)
         found = keras.Model(student.inputs, student.get_layer("second").output)([tokens, mask])
         np.testing.assert_allclose(found, expected)
 
