@@ -66,7 +66,7 @@ def describe_search(
         f"{1 - median:.1%} of the teacher's parameters (80 % of them {1 - high:.1%} to "
         f"{1 - low:.1%}).",
     ]
-    x, _ = next(iter(batches.epoch(0)))
+    x, *_ = next(iter(batches.epoch(0)))
     examples = int(x.shape[0])
     num_batches = getattr(batches, "num_batches", None)
     if not num_batches:

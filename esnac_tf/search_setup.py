@@ -118,7 +118,7 @@ def prepare(
     builder = StudentBuilder(model, graph, config.channel_importance)
     with distribution.scope():
         teacher = builder.build(ActionSet())
-    x, y = next(iter(first_epoch))
+    x, y, *_ = next(iter(first_epoch))
     purpose = with_outputs(purpose, model, x)
     check_labels(purpose, model, x, y)
     measured = measure_teacher(teacher, purpose, batches, held_out, distribution, run, display)

@@ -27,7 +27,8 @@ class DatasetBatches:
     Only batches of the size of the first one are used, so that shapes are fixed.
 
     Args:
-        dataset: Of batches (x [B, ...], y): of a classifier [B], [B, 1] or one-hot [B, C].
+        dataset: Of batches (x [B, ...], y) or (x, y, weight [B]): y of a classifier [B], [B, 1] or
+            one-hot [B, C].
         num_classes: C, as the model has it; None if it is not known.
         is_classifier: Whether labels are classes.
 
@@ -36,8 +37,8 @@ class DatasetBatches:
         num_batches: How many batches a pass has, None if that is not known.
 
     Raises:
-        UserError: The dataset is empty or has no end, its elements are not (x, y), or a class
-            of its first batch is out of range.
+        UserError: The dataset is empty or has no end, its elements are neither, or a class of
+            its first batch is out of range.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class DatasetBatches:
         """The batches of an epoch; whether they differ from epoch to epoch is the dataset's."""
         size = self.batch_size
 
-        def is_full(x: Any, y: Any) -> tf.Tensor:
+        def is_full(x: Any, y: Any, *weight: Any) -> tf.Tensor:
             return tf.equal(tf.shape(tf.nest.flatten(y)[0])[0], size)
 
         def fix(*batch: Any) -> Any:
@@ -74,9 +75,9 @@ def given_training_batches(
     """Training data as the user gives it, as batches.
 
     Args:
-        data: (x, y) arrays, or structures of arrays, shuffled anew in each epoch, a
-            tf.data.Dataset or keras.utils.PyDataset of batches, or batches by epoch, which are
-            returned as they are.
+        data: (x, y) or (x, y, weight), arrays or structures of arrays that are shuffled anew in
+            each epoch, or a tf.data.Dataset or keras.utils.PyDataset of such batches, or batches
+            by epoch, which are returned as they are. Each example counts by its weight.
         batch_size: Of arrays; a dataset has its own.
         seed: Seed of shuffling.
         num_classes: C, as the model has it: labels must be in 0 .. C - 1, one-hot labels must
@@ -97,10 +98,10 @@ def given_training_batches(
         data = dataset_of(data)
     if isinstance(data, tf.data.Dataset):
         return DatasetBatches(data, num_classes, is_classifier)
-    x, y = _arrays(data, num_classes, is_classifier)
-    if is_classifier and _is_plain(x):
+    x, y, weight = _arrays(data, num_classes, is_classifier)
+    if is_classifier and _is_plain(x) and weight is None:
         return TrainingBatches(x, y, batch_size, seed=seed)
-    return StructuredBatches(x, y, batch_size, seed)
+    return StructuredBatches(x, y, batch_size, seed, weight)
 
 
 def given_evaluation_batches(
@@ -109,8 +110,8 @@ def given_evaluation_batches(
     """Held-out data as the user gives it, as batches (x, y, weight) of one shape.
 
     Args:
-        data: (x, y) arrays or structures of arrays, or a tf.data.Dataset or PyDataset of batches
-            (x, y) or (x, y, weight). Batches are brought to the size of the first one, and the
+        data: (x, y) or (x, y, weight), arrays or structures of arrays, or a tf.data.Dataset or
+            PyDataset of such batches. Batches are brought to the size of the first one, and the
             last is filled up with rows of weight 0; a dataset of (x, y, weight) that is so
             already is returned as it is.
         batch_size: Of arrays; a dataset has its own.
@@ -129,11 +130,11 @@ def given_evaluation_batches(
     if isinstance(data, keras.utils.PyDataset):
         data = dataset_of(data)
     if not isinstance(data, tf.data.Dataset):
-        x, y = _arrays(data, num_classes, is_classifier)
-        if is_classifier and _is_plain(x):
+        x, y, weight = _arrays(data, num_classes, is_classifier)
+        if is_classifier and _is_plain(x) and weight is None:
             return evaluation_batches(x, y, batch_size)
-        return structured_evaluation_batches(x, y, batch_size)
-    dataset = _checked(data, num_classes, is_classifier, with_weights=True)
+        return structured_evaluation_batches(x, y, batch_size, weight)
+    dataset = _checked(data, num_classes, is_classifier)
     size = _first_size(dataset, num_classes, is_classifier)
     spec = dataset.element_spec
     if len(spec) == 3 and all(part.shape[:1] == [size] for part in tf.nest.flatten(spec)):
@@ -153,23 +154,28 @@ def given_evaluation_batches(
     return dataset.rebatch(size).map(pad).prefetch(2)
 
 
-def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[Any, Any]:
+def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[Any, Any, Any]:
+    """x, y, and the weights [N] or None."""
     if isinstance(data, tuple) and len(data) == 3:
-        raise UserError(
-            "Received (x, y, weights), and weights of arrays are not used.\n"
-            "Give (x, y); held-out data may be a tf.data.Dataset of (x, y, weight)."
-        )
+        weight = np.asarray(data[2])
+        if weight.dtype.kind not in "biuf" or weight.ndim != 1:
+            raise UserError(
+                "Weights must be one number for each example, [N], received an array of shape "
+                f"{weight.shape}.\nGive (x, y, weight) with such weights, or (x, y)."
+            )
+        x, y, _ = _arrays(data[:2], num_classes, is_classifier)
+        return x, y, weight.astype(np.float32)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError(
             f"Expected data as (x, y) arrays or a tf.data.Dataset of batches, received "
             f"{type(data).__name__}.\nGive for instance train=(x_train, y_train)."
         )
     if not is_classifier:
-        return data[0], data[1]
+        return data[0], data[1], None
     x = tuple(data[0]) if _is_list_of_arrays(data[0]) else data[0]
     if isinstance(x, Mapping) or _is_list_of_arrays(x):
         x = tf.nest.map_structure(np.asarray, x)
-        return x, _class_number_array(np.asarray(data[1]), num_classes)
+        return x, _class_number_array(np.asarray(data[1]), num_classes), None
     x, y = np.asarray(x), np.asarray(data[1])
     for name, array in (("x", x), ("y", y)):
         if array.dtype.kind not in "biuf":
@@ -177,7 +183,7 @@ def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[An
                 f"{name} must be an array of numbers of one shape, received the dtype "
                 f"{array.dtype}.\nGive for instance train=(x_train, y_train)."
             )
-    return x, _class_number_array(y, num_classes)
+    return x, _class_number_array(y, num_classes), None
 
 
 def _is_list_of_arrays(x: Any) -> bool:
@@ -201,17 +207,14 @@ def _class_number_array(y: Any, num_classes: int | None) -> Any:
 
 
 def _checked(
-    dataset: tf.data.Dataset,
-    num_classes: int | None,
-    is_classifier: bool,
-    with_weights: bool = False,
+    dataset: tf.data.Dataset, num_classes: int | None, is_classifier: bool
 ) -> tf.data.Dataset:
     """The dataset, of a classifier with labels as class numbers [B].
 
     Its batches may have weights [B].
     """
     spec = dataset.element_spec
-    if with_weights and isinstance(spec, tuple) and len(spec) == 3:
+    if isinstance(spec, tuple) and len(spec) == 3:
         if getattr(spec[2], "shape", tf.TensorShape(())).rank not in (1, None):
             raise UserError(
                 f"Weights must be one number for each example, [B], received {spec[2]}.\n"
@@ -219,8 +222,7 @@ def _checked(
             )
     elif not isinstance(spec, tuple) or len(spec) != 2:
         raise UserError(
-            f"Expected a tf.data.Dataset of (x, y) batches, received elements {spec}.\n"
-            "Batch it, and leave sample weights out."
+            f"Expected a tf.data.Dataset of (x, y) batches, received elements {spec}.\nBatch it."
         )
     if is_classifier and (not isinstance(spec[1], tf.TensorSpec) or (spec[1].shape.rank or 0) > 2):
         raise UserError(

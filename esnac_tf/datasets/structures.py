@@ -25,6 +25,7 @@ class StructuredBatches:
         y: Arrays [N, ...] likewise.
         batch_size: At least 1. B is the smaller of it and N.
         seed: Any 64-bit integer.
+        weight: How much each example counts, [N]; None: all alike.
 
     Attributes:
         batch_size: B.
@@ -41,15 +42,16 @@ class StructuredBatches:
         (2, 2) (2, 3)
     """
 
-    def __init__(self, x: Any, y: Any, batch_size: int, seed: int = 0) -> None:
+    def __init__(self, x: Any, y: Any, batch_size: int, seed: int = 0, weight: Any = None) -> None:
         with tf.device("CPU:0"):
-            self._parts, num_examples = _tensors((x, y))
+            given = (x, y) if weight is None else (x, y, weight)
+            self._parts, num_examples = _tensors(given)
         self.batch_size = min(batch_size, num_examples)
         self.num_batches = num_examples // self.batch_size
         self._seed, self._num_examples = seed, num_examples
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
-        """The batches of one epoch, (x, y) with arrays [B, ...].
+        """The batches of one epoch, (x, y) or (x, y, weight) with arrays [B, ...].
 
         Args:
             epoch: From 0 up.
@@ -65,13 +67,16 @@ class StructuredBatches:
         return _finish(tf.data.Dataset.from_tensor_slices(indices).map(gather))
 
 
-def structured_evaluation_batches(x: Any, y: Any, batch_size: int) -> tf.data.Dataset:
+def structured_evaluation_batches(
+    x: Any, y: Any, batch_size: int, weight: Any = None
+) -> tf.data.Dataset:
     """The batches of a validation or test set, in order, all of one shape.
 
     Args:
         x: As for `StructuredBatches`.
         y: Likewise.
         batch_size: B, at least 1.
+        weight: Likewise.
 
     Returns:
         ceil(N / B) elements (x, y, weight [B]); the last is filled up with rows of weight 0.
@@ -86,14 +91,14 @@ def structured_evaluation_batches(x: Any, y: Any, batch_size: int) -> tf.data.Da
         [1.0, 0.0]
     """
     with tf.device("CPU:0"):
-        parts, num_examples = _tensors((x, y))
+        parts, num_examples = _tensors((x, y) if weight is None else (x, y, weight))
 
     def gather(step: tf.Tensor) -> Any:
         rows = step * batch_size + tf.range(batch_size)
-        weight = tf.cast(rows < num_examples, tf.float32)
+        is_row = tf.cast(rows < num_examples, tf.float32)
         rows = tf.minimum(rows, num_examples - 1)
-        x, y = tf.nest.map_structure(lambda part: tf.gather(part, rows), parts)
-        return x, y, weight
+        x, y, *weights = tf.nest.map_structure(lambda part: tf.gather(part, rows), parts)
+        return x, y, tf.cast(weights[0], tf.float32) * is_row if weights else is_row
 
     steps = tf.data.Dataset.range(-(-num_examples // batch_size), output_type=tf.int32)
     return _finish(steps.map(gather))

@@ -88,14 +88,19 @@ class JointStep:
         self._steps.assign(0)
         self._loss_sums.assign(tf.zeros_like(self._loss_sums))
 
-    def __call__(self, x: Any, y: Any) -> None:
+    def __call__(self, x: Any, y: Any, weight: Any = None) -> None:
         """Trains the students by one batch, as the strategy distributes it.
+
+        Args:
+            x: Inputs [B, ...].
+            y: Their labels.
+            weight: How much each example counts, [B]; None: all alike.
 
         Raises:
             StepError: If the step fails and nothing tells which student's fault it was.
         """
         with as_step_errors():
-            self._function(x, y)
+            self._function(x, y, weight)
 
     def mean_losses(self) -> list[float]:
         """Waits for the device and returns the K mean losses of the epoch so far.
@@ -123,9 +128,9 @@ class JointStep:
             )
         return dict(self._failures)
 
-    def _step(self, x: Any, y: Any) -> None:
+    def _step(self, x: Any, y: Any, weight: Any) -> None:
         strategy = self._settings.strategy
-        batch = [x, y]
+        batch = [x, y, weight]
         if self._teacher is not None:
             batch.append(strategy.run(self._teacher, (x,)))
 

@@ -68,12 +68,14 @@ class StudentUpdate:
         """Sets the learning rate of the next steps, without a new trace."""
         self._optimizer.learning_rate = learning_rate
 
-    def __call__(self, x: Any, y: Any, teacher_scores: Any = None) -> tf.Tensor:
+    def __call__(self, x: Any, y: Any, weight: Any = None, teacher_scores: Any = None) -> tf.Tensor:
         """Updates the student; must be called in a replica context.
 
         Args:
             x: This replica's inputs, shape [B, ...].
             y: Their labels: of a classifier class indices, shape [B].
+            weight: What each example's loss is multiplied by, [B]; None: 1. The sum is divided by
+                the number of examples, not by that of weights, as Keras does.
             teacher_scores: The teacher's outputs as `Task.scores` reads them: of a classifier
                 logits [B, C]; None without a teacher.
 
@@ -83,7 +85,7 @@ class StudentUpdate:
         Raises:
             UserError: If shapes don't fit, or no trainable variable has a gradient.
         """
-        loss, gradients = self._compute(x, y, teacher_scores)
+        loss, gradients = self._compute(x, y, weight, teacher_scores)
         pairs = [
             (gradient, variable)
             for gradient, variable in zip(gradients, self._student.trainable_variables, strict=True)
@@ -97,7 +99,7 @@ class StudentUpdate:
         self._optimizer.apply(gradients, variables)
         return loss
 
-    def _loss_and_gradients(self, x: Any, y: Any, teacher_scores: Any) -> Any:
+    def _loss_and_gradients(self, x: Any, y: Any, weight: Any, teacher_scores: Any) -> Any:
         # Optimizers and the tape know the variables of TensorFlow inside Keras' ones.
         variables = [variable.value for variable in self._student.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -109,6 +111,8 @@ class StudentUpdate:
                     f"the teacher's {_shapes(teacher_scores)}."
                 )
             losses = self._loss(y, teacher_scores, scores)
+            if weight is not None:
+                losses *= tf.cast(weight, losses.dtype)
             loss = tf.reduce_sum(losses) / self._global_batch_size
             for own_loss in self._student.losses:
                 loss += tf.cast(own_loss, loss.dtype) / self._num_replicas

@@ -286,8 +286,8 @@ class _Run:
                 "Drop the last rows: dataset.batch(batch_size, drop_remainder=True)."
             )
         distributed = self.settings.strategy.experimental_distribute_dataset(dataset)
-        for number, (x, y) in enumerate(distributed, start=1):
-            step(x, y)
+        for number, batch in enumerate(distributed, start=1):
+            step(*batch)
             self.on_batch(epoch, number)
             if self.should_stop():
                 return False

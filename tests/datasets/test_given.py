@@ -100,6 +100,30 @@ def test_arrays_are_shuffled_by_seed_and_epoch():
     assert order(0, 0) != order(1, 0)
 
 
+WEIGHT = np.arange(10) / 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [(X, Y, WEIGHT), tf.data.Dataset.from_tensor_slices((X, Y, WEIGHT)).batch(5)],
+    ids=["arrays", "dataset"],
+)
+@pytest.mark.parametrize("is_classifier", [True, False])
+def test_weights_stay_with_their_examples(data, is_classifier):
+    batches = given_training_batches(data, 5, num_classes=3, is_classifier=is_classifier)
+    held_out = given_evaluation_batches(data, 5, num_classes=3, is_classifier=is_classifier)
+    for dataset in (batches.epoch(0), held_out):
+        rows = [np.concatenate(part) for part in zip(*dataset.as_numpy_iterator(), strict=True)]
+        for x, y, weight in zip(*rows, strict=True):
+            [index] = np.flatnonzero((x == X).all(axis=1))
+            assert (y, weight) == (Y[index], np.float32(WEIGHT[index]))
+
+
+def test_the_last_batch_of_weighted_arrays_is_filled_up():
+    *_, (_, _, weight) = given_evaluation_batches((X, Y, WEIGHT), 4)
+    np.testing.assert_array_equal(weight, [2.0, 2.25, 0, 0])
+
+
 def test_the_number_of_batches_may_be_unknown():
     assert DatasetBatches(dataset(X[:8], Y[:8])).num_batches == 2
     assert DatasetBatches(dataset().filter(lambda x, y: True)).num_batches is None
@@ -118,7 +142,9 @@ def test_inputs_may_be_nested():
     ("data", "expected"),
     [
         (lambda: "digits", "received str"),
-        (lambda: (X, Y, Y), "weights of arrays are not used"),
+        (lambda: (X, Y, np.ones((10, 2))), "Weights must be one number for each example"),
+        (lambda: (X, Y, ["heavy"] * 10), "Weights must be one number for each example"),
+        (lambda: (X, Y, np.ones(9)), "one number of examples"),
         (lambda: (X, Y[:-1]), "shapes (10, 2) and (9,)"),
         (lambda: (X[:0], Y[:0]), "N at least 1"),
         (lambda: (X, np.array(["cat"] * 10)), "y must be an array of numbers"),

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from esnac_tf.datasets.structures import StructuredBatches
 from esnac_tf.distillation import TrainingConfig, evaluate, joint_step, losses, train
 from esnac_tf.distillation.student_update import StudentUpdate
 from esnac_tf.distillation.task import Task
@@ -201,6 +202,22 @@ class TestArithmetic:
             student.get_weights(), weights[outcome.best_epoch - 1], strict=True
         ):
             np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
+
+    def test_weights_of_examples_weigh_as_in_keras(self):
+        x, y = pictures(16)
+        weight = np.linspace(0, 2, 16).astype("float32")
+        config = TrainingConfig(epochs=1, optimizer="sgd", learning_rate=0.5, momentum=0.0,
+                                weight_decay=0.0)  # fmt: skip
+        ours, theirs, even = dense_net(), dense_net(), dense_net()
+        [outcome] = run([ours], config=config, batches=StructuredBatches(x, y, 16, weight=weight))
+        run([even], config=config, batches=StructuredBatches(x, y, 16))
+        theirs.compile(
+            keras.optimizers.SGD(0.5), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        loss = theirs.train_on_batch(x, y, sample_weight=weight)
+        assert_same_weights(ours, theirs)
+        assert outcome.history[0].loss == pytest.approx(float(loss), rel=1e-4)
+        assert not np.allclose(ours.get_weights()[0], even.get_weights()[0], rtol=1e-2)
 
     def test_probabilities_are_read_as_logits(self):
         """Cross entropy on log(p) is cross entropy on the logits before the softmax."""
