@@ -252,7 +252,6 @@ def _check_teacher_and_data(
         batches: The training data.
         validation: The held-out data.
     """
-    from esnac_tf.architecture import ActionSet
     from esnac_tf.datasets.digests import data_digest, digest_of
     from esnac_tf.graph.teacher import analyse
     from esnac_tf.student import StudentBuilder
@@ -261,7 +260,7 @@ def _check_teacher_and_data(
     if model is not None:
         # As the search digests it: its weights in the order in which students have them.
         graph = analyse(model, config.channel_groups)
-        teacher = StudentBuilder(model, graph, config.channel_importance).build(ActionSet())
+        teacher = StudentBuilder(model, graph, config.channel_importance).teacher()
         digests["weights_sha256"] = digest_of(teacher.get_weights())
     check_teacher(FLAGS.run_dir, digests)
 

@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from esnac_tf import objectives
-from esnac_tf.architecture import ActionSet
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display
@@ -117,7 +116,7 @@ def prepare(
     distribution = get_strategy(config.distribute)
     builder = StudentBuilder(model, graph, config.channel_importance)
     with distribution.scope():
-        teacher = builder.build(ActionSet())
+        teacher = builder.teacher()
     x, y, *_ = next(iter(first_epoch))
     purpose = with_outputs(purpose, model, x)
     check_labels(purpose, model, x, y)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esnac_tf.architecture import CHANNEL_IMPORTANCE, ActionSet
-from esnac_tf.errors import UserError
+from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.graph.building import build
 from esnac_tf.graph.bundles import num_kept_bundles
 from esnac_tf.graph.channels import ChannelGraph
@@ -67,6 +67,20 @@ class StudentBuilder:
             and handler_of(graph.architecture.layers[name]).is_known
         }
         self._scores = self._channel_scores(channel_importance)
+
+    def teacher(self) -> keras.Model:
+        """A copy of the teacher: the student of no action.
+
+        Raises:
+            UserError: A layer can't be made anew of its configuration.
+        """
+        try:
+            return self.build(ActionSet())
+        except InfeasibleStudentError as error:
+            raise UserError(
+                f"The model can't be made anew of its configuration: {error}.\n"
+                "Give the layer's class a get_config that returns the arguments of __init__."
+            ) from error
 
     def build(self, actions: ActionSet, name: str | None = None) -> keras.Model:
         """Builds the student that some actions give, with inherited weights.

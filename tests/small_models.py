@@ -301,7 +301,7 @@ def subclassed_part():
     return keras.Model(inputs, layers.Dense(2)(SubclassedPart()(layers.Dense(6)(inputs))))
 
 
-def unknown_layers():
+def attention_and_recurrence():
     inputs = keras.Input((5, 8))
     hidden = layers.Dense(8)(inputs)
     hidden = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(hidden, hidden))
@@ -471,7 +471,7 @@ MODELS = {
         nested_outputs,
         local_custom_layer,
         subclassed_part,
-        unknown_layers,
+        attention_and_recurrence,
         one_dimensional,
         depthwise,
         separable,

@@ -53,8 +53,7 @@ def build(
                 kwargs = {key: revive(value, tensors) for key, value in call.kwargs.items()}
                 outputs = layer(*args, **kwargs)
         except (ValueError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InfeasibleStudentError(f"layer {call.layer!r}: {reason}") from error
+            raise InfeasibleStudentError(f"layer {call.layer!r}: {_reason(error)}") from error
         for index, tensor in enumerate(keras.tree.flatten(outputs)):
             tensors[TensorReference(call.layer, call.call, index)] = tensor
     return keras.Model(
@@ -62,6 +61,12 @@ def build(
         keras.tree.pack_sequence_as(architecture.outputs, _named_outputs(architecture, tensors)),
         name=name or architecture.name,
     )
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong, in a line; Keras says it last where a class does not take its settings."""
+    lines = str(error).rpartition("Exception encountered:")[2].strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _named_outputs(architecture: Architecture, tensors: Mapping[TensorReference, Any]) -> list[Any]:

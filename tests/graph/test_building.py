@@ -6,8 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+from esnac_tf.errors import UserError
 from esnac_tf.graph.building import build, fresh_layer
 from esnac_tf.graph.parsing import named_layers, parse
+from esnac_tf.graph.teacher import analyse
+from esnac_tf.student import StudentBuilder
 
 layers = keras.layers
 
@@ -82,3 +85,25 @@ def test_outputs_keep_their_names():
     again = rebuilt(model)
     assert again.output_names == model.output_names == ["head", "other"]
     assert [type(layer).__name__ for layer in again.layers if layer.name == "head"] == ["Identity"]
+
+
+class Padded(keras.layers.Layer):
+    """Tells more of its configuration than it takes back."""
+
+    def __init__(self, size=1, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "area": self.size**2}
+
+
+def test_a_layer_that_does_not_take_its_configuration_is_told_with_the_reason():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(Padded(name="padded")(inputs)))
+    with pytest.raises(UserError, match=r"'padded': .*'area'.*\n.* get_config ") as error:
+        StudentBuilder(model, analyse(model)).teacher()
+    assert len(str(error.value).splitlines()) == 2
