@@ -42,12 +42,14 @@ class LayerConfig:
         class_name: Name of the class, such as "Conv2D".
         module: The module that the class is known under; "keras.layers" for Keras's own layers.
         config: What the class's `from_config` takes.
+        models: Names of the nested models that it is in, the outermost first.
     """
 
     name: str
     class_name: str
     module: str
     config: Mapping[str, Any]
+    models: tuple[str, ...] = ()
 
     @property
     def is_keras_layer(self) -> bool:

@@ -198,7 +198,8 @@ _integer(
 _string(
     "protect",
     _DEFAULTS.protect,
-    "Regular expression: layers whose names it finds anywhere (re.search) stay as they are. They "
+    "Regular expression: layers stay as they are if it finds their name, or that of a nested model "
+    "that they are in, anywhere (re.search). They "
     "are not removed, no skip connection begins or ends at them, and all channels that they take "
     "and make stay, so those of layers that share these channels stay, too. Empty: none.",
 )

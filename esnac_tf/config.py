@@ -55,7 +55,7 @@ class SearchConfig:
             that are drawn: for each student one of these, 0 to 1.
         round_channels_to: N, 1 or more. With more than 1, each layer that makes N channels or more
             keeps a multiple of N, or all that it has.
-        protect: A regular expression: layers whose names it finds (`re.search`) stay as they
+        protect: A regular expression: layers whose names, or models' names, it finds stay as they
             are, with the channels that they take and make; empty for none.
         channel_importance: How kept channels are chosen: "l2", "l1", "batch_norm" or "first" (the
             paper's).

@@ -65,7 +65,7 @@ class FlatGraph:
         self.operations: dict[str, Any] = {}
         self.tensors: dict[TensorReference, keras.KerasTensor] = {}
         self._nested = _nested_graphs(graph)
-        self._names = _flat_names(graph, self._nested)
+        self._names, self._models = _flat_names(graph, self._nested)
         self._calls: list[LayerCall] = []
         self._num_calls: Counter[str] = Counter()
         outputs = self._inline(graph, {}, _Context())
@@ -141,7 +141,9 @@ class FlatGraph:
         number = self._num_calls[name]
         self._num_calls[name] += 1
         self.operations[name] = operation
-        self.layers[name] = dataclasses.replace(config, name=name).replace(name=name)
+        models = self._models.get(id(operation), ())
+        layer = dataclasses.replace(config, name=name, models=models)
+        self.layers[name] = layer.replace(name=name)
         self._calls.append(dataclasses.replace(call, layer=name, call=number))
         outputs = {output: TensorReference(name, number, output) for output in specs}
         self.tensors.update((outputs[output], tensor) for output, tensor in specs.items())
@@ -252,30 +254,34 @@ def _is_plain_call(
     )
 
 
-def _flat_names(graph: OwnGraph, nested: Mapping[int, OwnGraph]) -> dict[int, str]:
-    """The name of every layer in the flat graph, by the layer's identity.
+def _flat_names(
+    graph: OwnGraph, nested: Mapping[int, OwnGraph]
+) -> tuple[dict[int, str], dict[int, tuple[str, ...]]]:
+    """For every layer, by its identity, its name in the flat graph and its models' names.
 
     A layer keeps its name; where an outer or an earlier layer has it already, the name of its
-    model is put before it.
+    model is put before it. Its models are those that it is nested in, the outermost first.
     """
     names: dict[int, str] = {}
+    models: dict[int, tuple[str, ...]] = {}
     taken: set[str] = set()
-    waiting = [graph]
+    waiting: list[tuple[OwnGraph, tuple[str, ...]]] = [(graph, ())]
     visited: set[int] = set()
     while waiting:
-        part = waiting.pop(0)
+        part, path = waiting.pop(0)
         inputs = {reference.layer for reference in part.inputs if part is not graph}
         for name, operation in part.operations.items():
             if id(operation) in nested:
                 if id(operation) not in visited:
                     visited.add(id(operation))
-                    waiting.append(nested[id(operation)])
+                    waiting.append((nested[id(operation)], (*path, name)))
             elif id(operation) not in names and name not in inputs:
                 if name in taken:
                     name = _unused(f"{part.model.name}_{name}", taken)
                 names[id(operation)] = name
+                models[id(operation)] = path
                 taken.add(name)
-    return names
+    return names, models
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -15,7 +15,7 @@ _TOLD_NAMES = 8
 
 
 def protected_layers(architecture: Architecture, pattern: str) -> frozenset[str]:
-    """The layers whose names a regular expression finds, as `re.search` does.
+    """The layers whose names, or models' names, a regular expression finds, as `re.search` does.
 
     Args:
         architecture: The teacher's.
@@ -34,7 +34,11 @@ def protected_layers(architecture: Architecture, pattern: str) -> frozenset[str]
     """
     if not pattern:
         return frozenset()
-    found = frozenset(name for name in architecture.layers if re.search(pattern, name))
+    found = frozenset(
+        name
+        for name, layer in architecture.layers.items()
+        if any(re.search(pattern, own) for own in (name, *layer.models))
+    )
     if not found:
         names = list(architecture.layers)
         more = ", ..." if len(names) > _TOLD_NAMES else ""

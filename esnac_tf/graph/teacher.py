@@ -99,8 +99,8 @@ def analyse(model: keras.Model, channel_groups: str = "width", protect: str = ""
         channel_groups: "width": all channel groups of one width share it, as in the paper, but
             for those inside a residual block, which follow the block; "dependency": each group
             of channels that depend on one another has a width of its own.
-        protect: A valid regular expression. Layers whose names it finds (`re.search`) stay as they
-            are: they are not removed, no skip connection begins or ends at them, and all
+        protect: A valid regular expression. Layers whose names, or models' names, it finds stay
+            as they are: they are not removed, no skip connection begins or ends at them, and all
             channels that they take and make keep their widths. Of a protected sum the layers
             that make its terms are not removed either. Empty: none.
 

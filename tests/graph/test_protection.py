@@ -11,6 +11,7 @@ import small_models
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import InfeasibleStudentError, UserError
+from esnac_tf.graph.parsing import parse
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
@@ -100,6 +101,25 @@ def test_an_empty_expression_protects_nothing():
     assert graphs[0].removals == graphs[1].removals
     assert graphs[0].skip_pairs == graphs[1].skip_pairs
     assert graphs[0].width_groups == graphs[1].width_groups
+
+
+def test_the_name_of_a_nested_model_stands_for_all_that_is_in_it():
+    model = small_models.transfer_learning()
+    graph = analyse(model, "dependency", "^backbone$")
+    in_backbone = {
+        name for name, layer in graph.architecture.layers.items() if layer.models == ("backbone",)
+    }
+    assert {"backbone_conv1", "bn1", "backbone_conv2", "bn2"} <= in_backbone
+    assert not {"conv1", "conv2"} & in_backbone
+    removable = {graph.nodes[index].name for index in graph.removals}
+    assert not removable & in_backbone
+    assert [group.width for group in graph.width_groups] == [8]
+
+
+def test_models_in_models_are_told_from_the_outermost():
+    architecture = parse(small_models.nested_deeply())
+    paths = {layer.models for layer in architecture.layers.values()}
+    assert {(), ("middle",), ("middle", "cell")} == paths
 
 
 def test_an_expression_without_a_layer_is_told():
