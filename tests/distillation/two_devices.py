@@ -13,6 +13,10 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
+from esnac_tf.datasets.structures import (  # noqa: E402
+    StructuredBatches,
+    structured_evaluation_batches,
+)
 from esnac_tf.distillation import (  # noqa: E402
     TrainingConfig,
     evaluate,
@@ -20,6 +24,8 @@ from esnac_tf.distillation import (  # noqa: E402
     losses,
     train,
 )
+from esnac_tf.distillation.output_losses import LabelLoss  # noqa: E402
+from esnac_tf.distillation.task import Task, search_metric  # noqa: E402
 from esnac_tf.errors import UserError  # noqa: E402
 
 from .tiny import (  # noqa: E402
@@ -84,6 +90,46 @@ def two_devices_equal_one():
                 assert x.validation_metric == y.validation_metric
         rows = validation(*pictures(32, seed=1))
         assert evaluate(two, rows, TWO) == evaluate(one, rows)
+
+
+def any_metric_and_weights_of_examples():
+    """A regression of two outputs with one metric, on a last batch that is filled up."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(48, 5)).astype("float32")
+    y = {"sum": x.sum(axis=1, keepdims=True), "first": x[:, :1]}
+    weight = rng.uniform(0, 2, 48).astype("float32")
+    task = Task(
+        False, metric=search_metric({"sum": "mean_absolute_error"}), output_names=("sum", "first")
+    )
+
+    def trained(strategy):
+        with strategy.scope():
+            inputs = keras.Input((5,))
+            kernels = [keras.initializers.GlorotUniform(seed=seed) for seed in (0, 1)]
+            outputs = {
+                name: keras.layers.Dense(1, kernel_initializer=kernel, name=name)(inputs)
+                for name, kernel in zip(y, kernels, strict=True)
+            }
+            model = keras.Model(inputs, outputs)
+        rows = structured_evaluation_batches(x[:43], {k: v[:43] for k, v in y.items()}, 16)
+        [outcome] = train(
+            [model],
+            StructuredBatches(x, y, 16, weight=weight),
+            rows,
+            CONFIG,
+            loss=LabelLoss("mean_squared_error"),
+            strategy=strategy,
+            task=task,
+        )
+        assert evaluate([model], rows, strategy, task) == [outcome.validation_metric]
+        return model, outcome
+
+    (one, expected), (two, outcome) = trained(ONE), trained(TWO)
+    close(one, two)
+    replicas_are_equal(two)
+    np.testing.assert_allclose(outcome.validation_metric, expected.validation_metric, rtol=1e-5)
+    error = np.abs(one(x[:43])["sum"] - y["sum"][:43]).mean()
+    np.testing.assert_allclose(outcome.validation_metric, error, rtol=1e-5)
 
 
 def xla_is_left_out():
@@ -180,6 +226,7 @@ if __name__ == "__main__":
     for check in (
         strategies,
         two_devices_equal_one,
+        any_metric_and_weights_of_examples,
         xla_is_left_out,
         statistics_of_other_layers_are_averaged,
         failures_stay_alone,
