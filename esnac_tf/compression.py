@@ -114,8 +114,8 @@ def search_students(
         **settings: Fields of `esnac_tf.config.SearchConfig` by name, such as `num_steps`.
 
     Returns:
-        The best students, all trials, the front of those that no other beats both in parameters
-        and in the metric, and a summary.
+        The best students, all trials, the front of those that no other beats in parameters or
+        in the metric without losing in the other, and a summary.
 
     Raises:
         UserError: The model or the data can't be used, a setting is out of range, the run

@@ -18,7 +18,9 @@ the trial finishes; `esnac_tf.trial_log` writes and reads it.
 **teacher.json** has `num_params` (learned weights, frozen ones included), `flops` (multiply-adds
 of one example), `validation_accuracy` (0 to 1), `weights_sha256` and `data_sha256`. The
 `teacher` of **summary.json** has these fields and `name` and `test_accuracy`. summary.json has
-`settings` beside it (those under "free" in config.json) and `students`, best first. A student has
+beside it `settings` (those under "free" in config.json), `num_trials`, `num_failed_trials`,
+`duration_secs`, `front` (the numbers of the trials on the Pareto front of parameters and the
+metric, fewest parameters first) and `students`, best first. A student has
 `num_params`, `flops`, `validation_accuracy`, `test_accuracy` and
 
     trial               the number of the trial in trials.jsonl that found it

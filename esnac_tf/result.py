@@ -82,8 +82,8 @@ class SearchResult:
     Attributes:
         students: The best students, best objective first.
         trials: All trials, in the order of their numbers.
-        front: Those of them that no other beats both in parameters and in the metric of the
-            search, fewest parameters first.
+        front: The Pareto front of them: no other trial is as good in both parameters and the metric
+            of the search, and better in one. Fewest parameters first.
         summary: What summary.json holds.
         run_dir: The run folder; None if none was asked for.
     """

@@ -94,7 +94,9 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
 
 
 def pareto_front(trials: Sequence[Trial], quality: Callable[[float], float]) -> list[Trial]:
-    """The trials that no other beats both in parameters and in quality, fewest parameters first.
+    """The Pareto front of few parameters and high quality, fewest parameters first.
+
+    No other trial is as good in both as one of the front, and better in one.
 
     Of trials with equal parameters and quality the first proposed stands for all.
 

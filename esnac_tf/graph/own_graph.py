@@ -103,10 +103,15 @@ def topological(
     return tuple(ordered)
 
 
-def _read(value: Any, tensors: dict[TensorReference, keras.KerasTensor]) -> Any:
-    """A call argument with references for tensors of the graph, and arrays as constants."""
+def _read(
+    value: Any, tensors: dict[TensorReference, keras.KerasTensor], is_inside: bool = False
+) -> Any:
+    """A call argument with references for tensors of the graph, and arrays as constants.
+
+    Arrays inside of another object (`is_inside`), as the bounds of a slice, stay as they are.
+    """
     if isinstance(value, Mapping):
-        if value.get("class_name") in ("__numpy__", "__tensor__"):
+        if value.get("class_name") in ("__numpy__", "__tensor__") and not is_inside:
             config = value["config"]
             if config["dtype"] != "string":
                 array = np.array(config["value"], config["dtype"])
@@ -116,9 +121,10 @@ def _read(value: Any, tensors: dict[TensorReference, keras.KerasTensor]) -> Any:
             reference = TensorReference(*config["keras_history"])
             tensors.setdefault(reference, keras.KerasTensor(config["shape"], config["dtype"]))
             return reference
-        return {key: _read(item, tensors) for key, item in value.items()}
+        is_inside = is_inside or "class_name" in value
+        return {key: _read(item, tensors, is_inside) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_read(item, tensors) for item in value)
+        return type(value)(_read(item, tensors, is_inside) for item in value)
     return value
 
 

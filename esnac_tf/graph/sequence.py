@@ -99,12 +99,37 @@ def is_plain_sum(architecture: Architecture, call: LayerCall) -> bool:
 def _may_be_identity(architecture: Architecture, call: LayerCall) -> bool:
     """Whether a call could give its first input back, as far as its layer's kind tells.
 
-    A layer of the user's own may, whatever else it takes beside that input: a mask, say.
+    A layer of the user's own may, also if it takes masks and other inputs of the model beside
+    that input. What layers make for it alone would be left without a use.
     """
     layer = architecture.layer_of(call)
-    if handler_of(layer).is_known:
-        return len(set(call.inputs)) == 1  # one tensor, which attention takes twice
-    return not layer.is_operation
+    if len(set(call.inputs)) == 1:  # one tensor, which attention takes twice
+        return handler_of(layer).is_known or not layer.is_operation
+    if handler_of(layer).is_known or layer.is_operation or not call.inputs:
+        return False
+    first, *others = call.inputs
+    aside = _upstream(architecture, others) - _upstream(architecture, [first])
+    return all(
+        not other.inputs or architecture.layer_of(other).is_operation
+        for other in architecture.calls
+        if (other.layer, other.call) in aside
+    )
+
+
+def _upstream(
+    architecture: Architecture, references: Sequence[TensorReference]
+) -> set[tuple[str, int]]:
+    """All calls (layer, number) that have a part in some tensors."""
+    calls = {(call.layer, call.call): call for call in architecture.calls}
+    found: set[tuple[str, int]] = set()
+    waiting = list(references)
+    while waiting:
+        reference = waiting.pop()
+        key = reference.layer, reference.call
+        if key not in found:
+            found.add(key)
+            waiting += calls[key].inputs
+    return found
 
 
 def _consumers(architecture: Architecture) -> dict[TensorReference, list[LayerCall]]:

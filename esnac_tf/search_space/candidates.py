@@ -40,7 +40,7 @@ class Candidates:
         widths = np.ascontiguousarray(self.widths).view(np.uint8)
         # The column of zeros lets a code be at least a byte, as a view needs.
         zeros = np.zeros((len(self), 1), np.uint8)
-        rows = np.concatenate([zeros, bits, widths], axis=1)
+        rows = np.ascontiguousarray(np.concatenate([zeros, bits, widths], axis=1))
         return rows.view(np.dtype((np.void, rows.shape[1])))[:, 0]
 
     def keys(self) -> Iterator[bytes]:

@@ -112,6 +112,8 @@ def _round_widths(
             numbers.append(made)
             if constant + sum(bundles * channels for bundles, channels in pattern) >= multiple:
                 is_round &= made % multiple == 0
+    if not numbers:  # heads of attention, which are no channels of a tensor
+        return is_round
     _, first = np.unique(np.array(numbers), axis=1, return_index=True)
     return is_round & np.isin(np.arange(len(widths)), first)
 

@@ -107,3 +107,12 @@ def test_a_layer_that_does_not_take_its_configuration_is_told_with_the_reason():
     with pytest.raises(UserError, match=r"'padded': .*'area'.*\n.* get_config ") as error:
         StudentBuilder(model, analyse(model)).teacher()
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_slice_may_end_where_a_tensor_says():
+    inputs = keras.Input((5, 4))
+    part = layers.Dense(6)(inputs)[:, : keras.ops.convert_to_tensor(3)]
+    model = keras.Model(inputs, layers.Dense(2)(part))
+    examples = np.random.default_rng(0).normal(size=(2, 5, 4))
+    student = StudentBuilder(model, analyse(model)).teacher()
+    np.testing.assert_array_equal(student(examples), model(examples))

@@ -8,9 +8,12 @@ import pytest
 import small_models
 
 from esnac_tf.architecture import ActionSet
+from esnac_tf.graph.cost import count_params
 from esnac_tf.graph.parsing import parse
 from esnac_tf.graph.sequence import layer_sequence
 from esnac_tf.graph.teacher import analyse, skip_pairs
+from esnac_tf.graph.widths import ParameterTable
+from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
 
 layers = keras.layers
@@ -158,3 +161,24 @@ class TestLayersOfOnesOwn:
         np.testing.assert_array_equal(
             student([tokens, np.zeros((2, 5))]), student([tokens, np.ones((2, 5))])
         )
+
+    def test_they_stay_where_others_work_for_them_alone(self):
+        inputs = keras.Input((5,))
+        x = keras.layers.Embedding(9, 6)(inputs)
+        side = keras.layers.Dense(5, name="side")(inputs)
+        before = self.Block(name="before")(x, padding_mask=inputs)
+        block = self.Block(name="block")(before, padding_mask=side)
+        model = keras.Model(inputs, keras.layers.Dense(2)(block))
+        removable = {node.name: node.is_removable for node in layer_sequence(parse(model))}
+        assert removable["before"]
+        assert not removable["block"]
+
+    def test_parameters_are_foretold(self, teacher):
+        graph = analyse(teacher)
+        table = ParameterTable(graph, teacher)
+        space = SearchSpace(graph)
+        candidates = space.sample(10, np.random.default_rng(0))
+        builder = StudentBuilder(teacher, graph)
+        students = map(builder.build, space.to_actions(candidates))
+        counts = table.count(candidates.removed, candidates.widths)
+        assert list(map(count_params, students)) == counts.tolist()

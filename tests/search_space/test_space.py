@@ -212,3 +212,13 @@ def test_the_size_counts_bits_and_widths():
     space = space_of("residual", "width")
     bits = len(space.graph.removals) + len(space.graph.skip_pairs)
     assert space.log10_size == pytest.approx(bits * np.log10(2) + np.log10(6 * 8))
+
+
+def test_candidates_of_removals_alone_have_codes():
+    """So few actions, and no width, that they are one byte."""
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Lambda(lambda x: x + 1)(keras.layers.Dense(6)(inputs))
+    space = SearchSpace(analyse(keras.Model(inputs, keras.layers.Dense(2)(hidden))))
+    assert space.teacher().widths.shape == (1, 0)
+    codes = space.sample(50, np.random.default_rng(0)).codes()
+    assert len(np.unique(codes)) > 1

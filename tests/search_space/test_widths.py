@@ -132,3 +132,13 @@ def test_joined_groups_are_allowed_the_same():
     allowed = AllowedWidths(graph, np.array([1, 10, 1]), 8, [(0, 1)])
     assert allowed.counts.tolist() == [3, 3, 4]
     assert allowed.nearest(np.array([[1, 1, 1]])).tolist() == [[16, 16, 8]]
+
+
+def test_heads_of_attention_are_not_rounded():
+    inputs = keras.Input((5, 16))
+    hidden = keras.layers.MultiHeadAttention(4, 8, name="attention")(inputs, inputs)
+    graph = analyse(keras.Model(inputs, keras.layers.Dense(2)(hidden)), "dependency")
+    space = SearchSpace(graph, round_channels_to=8)
+    widths = space.sample(200, np.random.default_rng(0)).widths
+    heads = [group.name for group in graph.width_groups].index("attention/heads")
+    assert set(widths[:, heads].tolist()) == {1, 2, 3}  # (1 - r) 4, rounded down
