@@ -157,7 +157,7 @@ class SearchConfig:
         if not isinstance(rates, (tuple, list)) or not rates or not all(map(_is_share, rates)):
             raise UserError(
                 f"removal_probabilities must be numbers from 0 to 1, received {rates!r}.\n"
-                "Give for instance removal_probabilities=(0.0, 0.1, 0.3)."
+                "Give for instance 0, 0.1 and 0.3."
             )
         object.__setattr__(self, "removal_probabilities", tuple(map(float, rates)))
         for name in ("mixed_precision", "jit_compile"):

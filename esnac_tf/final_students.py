@@ -126,13 +126,14 @@ def _student(
 ) -> Student:
     """A student and what its training came to; the user is told of what went wrong."""
     if outcome.failure is not None:
-        setup.display.message(
-            f"The full training of trial {trial.number} ended early: {outcome.failure}."
+        setup.display.warning(
+            f"The full training of trial {trial.number} ended early: {outcome.failure}. "
+            "Lower full_learning_rate."
         )
     elif setup.config.full_epochs and not outcome.best_epoch:
-        setup.display.message(
+        setup.display.warning(
             f"The full training did not improve trial {trial.number}: it keeps the weights of "
-            "the search. Raise --full_epochs, or lower --batch_size."
+            "the search. Lower full_learning_rate, or raise full_epochs."
         )
     value = outcome.validation_metric
     if is_chance(value, setup.purpose):

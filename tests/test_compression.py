@@ -414,7 +414,8 @@ class TestFullTraining:
                 np.testing.assert_array_equal(weight, other)
 
     def test_it_never_makes_a_student_worse(self, tmp_path):
-        result = search(run_dir=tmp_path, num_steps=1, full_learning_rate=1e6)
+        with pytest.warns(UserWarning, match=r"The full training .* Lower full_learning_rate"):
+            result = search(run_dir=tmp_path, num_steps=1, full_learning_rate=1e6)
         for student in result.students:
             assert student.best_epoch == 0
             assert student.validation_accuracy == student.trial.validation_accuracy

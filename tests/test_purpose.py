@@ -353,12 +353,24 @@ class TestErrors:
         text = self.told(loss=lambda y, p: -1.0 - tf.reduce_mean((y - p) ** 2, axis=-1))
         assert "with which no student can be compared" in text
 
-    def test_weights_of_arrays(self):
-        assert "are not used" in self.told(data=(X, X[:, :1], X[:, 0]), loss="mse")
+    def test_weights_that_are_no_numbers_of_examples(self):
+        assert "one number for each example" in self.told(data=(X, X[:, :1], X), loss="mse")
 
     def test_a_label_is_missing(self):
         labels = {"kind": LABELS["kind"]}
         assert self.told(model=two_by_two(), data=(DICTS, labels))
+
+
+def test_examples_weigh_in_the_metric():
+    labels, weight = X[:, :1] * 2, np.linspace(0, 1, len(X))
+
+    def expected(student):
+        errors = np.abs(np.asarray(student(X)) - labels)[:, 0]
+        return (errors * weight).sum() / weight.sum()
+
+    data = (X, labels, weight)
+    result = search(dense_net(), data, loss="mse", metric="mean_absolute_error")
+    assert_measured(result, "mean_absolute_error", expected, "min")
 
 
 def test_what_is_asked_for_is_recorded(tmp_path):

@@ -141,7 +141,8 @@ def propagate(
     tensors: dict[TensorReference, ChannelTensor] = {}
     for call in architecture.calls:
         with_tensors = tensor_call(architecture, call, tensors)
-        given = handler_of(with_tensors.layer).propagate(with_tensors, trace)
+        handler = handler_of(with_tensors.layer)
+        given, vanishes = handler.propagate(with_tensors, trace), handler.vanishes(with_tensors)
         for reference in architecture.outputs_of(call):
             shape = with_tensors.output_shapes[reference.output]
             labels = given[reference.output] if isinstance(given, tuple) else given
@@ -158,7 +159,9 @@ def propagate(
                     labels.shape[axis] if axis in axes else length
                     for axis, length in enumerate(shape)
                 )
-            tensors[reference] = ChannelTensor(shape, labels, axes)
+            # Of what has no channels, none is zero where those that it meets are.
+            vanishing = vanishes and labels.size > 1
+            tensors[reference] = ChannelTensor(shape, labels, axes, vanishing)
     return tensors
 
 

@@ -44,6 +44,25 @@ class Activation(PassThrough):
         "TanhShrink",
         "Threshold",
     )
+    keeps_zero = (
+        "Activation",
+        "ReLU",
+        "LeakyReLU",
+        "ELU",
+        "Celu",
+        "Elu",
+        "Gelu",
+        "HardSilu",
+        "HardTanh",
+        "LeakyRelu",
+        "Relu",
+        "Relu6",
+        "Selu",
+        "Silu",
+        "Softsign",
+        "Tanh",
+        "TanhShrink",
+    )
     kind = "activation"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -53,11 +72,16 @@ class Activation(PassThrough):
             trace.pin(call.inputs[0].labels)
         return call.inputs[0].labels
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where the function keeps zero; a ReLU with a threshold may not."""
+        return super().vanishes(call) and not call.layer.config.get("threshold")
+
 
 class PReLU(LayerHandler):
     """A leaky ReLU that learns its slope for each channel, and position unless it is shared."""
 
     class_names = ("PReLU",)
+    keeps_zero = class_names
     kind = "activation"
 
     def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
@@ -120,4 +144,30 @@ class UnaryOperation(PassThrough):
         "Trunc",
     )
     class_names = ()
+    keeps_zero = (
+        "Abs",
+        "Absolute",
+        "Arcsin",
+        "Arcsinh",
+        "Arctan",
+        "Arctanh",
+        "Cbrt",
+        "Ceil",
+        "Erf",
+        "Erfinv",
+        "Expm1",
+        "Floor",
+        "Log1p",
+        "Negative",
+        "Positive",
+        "Round",
+        "Sign",
+        "Sin",
+        "Sinh",
+        "Sqrt",
+        "Square",
+        "StopGradient",
+        "Tan",
+        "Trunc",
+    )
     kind = "activation"

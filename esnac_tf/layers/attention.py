@@ -64,6 +64,10 @@ class MultiHeadAttention(LayerHandler):
         count = config["output_shape"][0] if config["output_shape"] else query.shape[-1]
         return place(create(layer, count or 1, trace), rank, rank - 1), scores
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Always: the output has weights for each of its channels."""
+        return True
+
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets the numbers of heads and of channels, and the sizes of keys and values."""
         changes: dict[str, Any] = {

@@ -33,11 +33,13 @@ class ChannelTensor:
         labels: Its channel labels, one axis for each of `shape`.
         channel_axes: The axes along which channels lie. A student's tensor that has one
             channel left does not show them, so they are told: those of the teacher.
+        vanishes: Whether a channel is zero here that is zero where it was created.
     """
 
     shape: tuple[int | None, ...]
     labels: Labels
     channel_axes: tuple[int, ...] = ()
+    vanishes: bool = False
 
     def along(self, axis: int) -> Labels | None:
         """The labels along one axis, or None where channels do not lie along this axis alone.

@@ -18,6 +18,7 @@ from esnac_tf.layers.handler import (
     consume,
     create,
     elements,
+    keeps_zero,
 )
 from esnac_tf.layers.weights import Axis, WeightAxes
 
@@ -65,6 +66,10 @@ class Convolution(LayerHandler):
                 trace.balance(created.reshape(groups, -1))
         return place(created, rank, axis)
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where the activation keeps zero."""
+        return keeps_zero(call.layer.config["activation"])
+
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `filters`, and `groups` where there is one for each channel."""
         axis = channel_axis(call.layer, len(call.output_shape))
@@ -102,6 +107,10 @@ class TransposedConvolution(LayerHandler):
         consume(layer, call.inputs[0], axis, trace)
         return place(create(layer, layer.config["filters"], trace), rank, axis)
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where the activation keeps zero."""
+        return keeps_zero(call.layer.config["activation"])
+
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `filters`."""
         return call.layer.replace(filters=widths["out"])
@@ -121,6 +130,7 @@ class DepthwiseConvolution(LayerHandler):
     """Depthwise convolution: each channel gives `depth_multiplier` channels of its own."""
 
     class_names = ("DepthwiseConv1D", "DepthwiseConv2D")
+    keeps_zero = class_names
     kind = "depthwise_convolution"
 
     def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:

@@ -10,7 +10,7 @@ import numpy as np
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.layers.calls import OutputLabels, TensorCall
 from esnac_tf.layers.channels import PINNED, ChannelTrace, place
-from esnac_tf.layers.handler import LayerHandler, consume, create, elements
+from esnac_tf.layers.handler import LayerHandler, consume, create, elements, keeps_zero
 from esnac_tf.layers.weights import WeightAxes
 
 
@@ -39,6 +39,12 @@ class Dense(LayerHandler):
         consume(layer, tensor, axis, trace)
         return place(create(layer, layer.config["units"], trace), axis + 1, axis)
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where it creates the channels, and the activation keeps zero."""
+        axes = call.inputs[0].channel_axes
+        creates = not axes or len(call.output_shape) - 1 in axes
+        return creates and keeps_zero(call.layer.config["activation"])
+
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `units`."""
         return call.layer.replace(units=widths["out"])
@@ -64,6 +70,10 @@ class Embedding(LayerHandler):
         rank = len(call.output_shape)
         return place(create(call.layer, call.layer.config["output_dim"], trace), rank, rank - 1)
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Always."""
+        return True
+
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `output_dim`."""
         return call.layer.replace(output_dim=widths["out"])
@@ -73,6 +83,7 @@ class PassThrough(LayerHandler):
     """Layers that treat each element alone and have no weights."""
 
     class_names: ClassVar[tuple[str, ...]] = ("Identity", "Masking")
+    keeps_zero: ClassVar[tuple[str, ...]] = class_names
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from esnac_tf.architecture import LayerConfig
 from esnac_tf.layers.calls import OutputLabels, TensorCall, pinned
 from esnac_tf.layers.channels import ChannelTrace, place
-from esnac_tf.layers.handler import LayerHandler, consume, create, elements
+from esnac_tf.layers.handler import LayerHandler, consume, create, elements, keeps_zero
 from esnac_tf.layers.weights import WeightAxes
 
 
@@ -47,6 +47,12 @@ class EinsumDense(LayerHandler):
         consume(call.layer, call.inputs[0], _axis(inputs, letters[0], rank), trace)
         axis = _axis(output, letters[1], rank)
         return place(create(call.layer, shape[axis] or 1, trace), rank, axis)
+
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where the activation keeps zero and each channel has a bias of its own, or none."""
+        letters, biased = _letters(call.layer), call.layer.config["bias_axes"]
+        own = letters is not None and (not biased or letters[1] in biased)
+        return own and keeps_zero(call.layer.config["activation"])
 
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets the length of the new axis in `output_shape`."""

@@ -30,6 +30,28 @@ KINDS = (
 
 # Activation functions that look at all channels at once.
 _ACROSS_CHANNELS = ("glu", "log_softmax", "softmax", "sparsemax")
+# Activation functions that give zero for zero.
+_KEEPING_ZERO = (
+    "celu",
+    "elu",
+    "gelu",
+    "hard_shrink",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "silu",
+    "soft_shrink",
+    "softsign",
+    "swish",
+    "tanh",
+    "tanh_shrink",
+)
 
 
 class LayerHandler:
@@ -49,6 +71,7 @@ class LayerHandler:
         application_names: Names of the layer classes inside `keras.applications` it handles.
         kind: One of `KINDS`.
         is_known: Whether it is known what the layer does to channels.
+        keeps_zero: Those of its names that give zero for a channel that is zero in all inputs.
         statistics: Names of weights that are measured, not trained; they are no parameters.
         is_sum: Whether the layer is the sum of its inputs: then it is no node of the layer
             sequence, and each of its inputs is an incoming edge of whatever follows.
@@ -61,6 +84,7 @@ class LayerHandler:
     class_names: ClassVar[tuple[str, ...]] = ()
     operation_names: ClassVar[tuple[str, ...]] = ()
     application_names: ClassVar[tuple[str, ...]] = ()
+    keeps_zero: ClassVar[tuple[str, ...]] = ()
     kind: ClassVar[str] = "other"
     is_known: ClassVar[bool] = True
     is_sum: ClassVar[bool] = False
@@ -79,6 +103,18 @@ class LayerHandler:
             The output's labels; of a layer with several outputs, those of each.
         """
         return pinned(call, trace)
+
+    def vanishes(self, call: TensorCall) -> bool:
+        """Whether a channel of the output is zero whose weights, where it was created, are.
+
+        Only then may it go from a sum over channels: to say no is always safe.
+        """
+        return (
+            call.layer.class_name in self.keeps_zero
+            and keeps_zero(call.layer.config.get("activation"))
+            and not call.constants
+            and all(tensor.vanishes for tensor in call.inputs)
+        )
 
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """The layer as the student has it.
@@ -179,6 +215,16 @@ def compares_channels(activation: Any) -> bool:
     if activation is None:
         return False
     return not isinstance(activation, str) or activation in _ACROSS_CHANNELS
+
+
+def keeps_zero(activation: Any) -> bool:
+    """Whether an activation function is known to give zero for zero.
+
+    Example:
+        >>> [keeps_zero(name) for name in (None, "relu", "sigmoid")]
+        [True, True, False]
+    """
+    return activation is None or (isinstance(activation, str) and activation in _KEEPING_ZERO)
 
 
 def elements(shape: Sequence[int | None]) -> int:

@@ -45,6 +45,7 @@ class Elementwise(LayerHandler):
         "Subtract",
         "TrueDivide",
     )
+    keeps_zero: ClassVar[tuple[str, ...]] = ("Add", "Average", "Maximum", "Minimum", "Subtract")
     kind = "merging"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -64,6 +65,20 @@ class Elementwise(LayerHandler):
         if call.constants and len(channel_axes(labels)) > 1:
             trace.pin(labels)
         return labels
+
+    def vanishes(self, call: TensorCall) -> bool:
+        """A sum where all terms do, a product where a factor does, a ratio where its first does."""
+        name, values = call.layer.class_name, [*call.args, *call.kwargs.values()]
+        if name == "Multiply":
+            return any(tensor.vanishes for tensor in call.inputs)
+        numbers = [value for value in values if isinstance(value, (int, float))]
+        if name not in ("Divide", "DivideNoNan", "Power", "TrueDivide"):
+            return super().vanishes(call) and not numbers
+        first, second = call.argument(0, "x1"), call.argument(1, "x2")
+        if name == "Power" and not (numbers and numbers[0] > 0):
+            return False
+        zero_by_zero = isinstance(second, ChannelTensor) and second.vanishes
+        return isinstance(first, ChannelTensor) and first.vanishes and not zero_by_zero
 
     def resize_constant(self, constant: Constant, kept: npt.NDArray[np.bool_]) -> Constant:
         """The entries that meet the channels that stay; one for all channels meets any."""
@@ -97,6 +112,7 @@ class Concatenate(LayerHandler):
 
     class_names = ("Concatenate",)
     operation_names = ("Concatenate",)
+    keeps_zero = class_names
     kind = "merging"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -130,6 +146,8 @@ class Dot(LayerHandler):
     """The product of two tensors, summed over an axis: their channels meet one by one.
 
     Along another axis than that of the channels it gives every pair of channels: they are kept.
+    So they are where a channel whose weights are zero is not zero in one of them, or, if both are
+    divided by their norms, in both.
     """
 
     class_names = ("Dot",)
@@ -139,7 +157,9 @@ class Dot(LayerHandler):
         """Ties the channels of both; the output has none."""
         (first, axis), (second, other_axis) = _factors(call)
         channels, others = first.along(axis), second.along(other_axis)
-        if channels is None or others is None:
+        enough = all if call.layer.config["normalize"] else any
+        adds_nothing = enough(tensor.vanishes for tensor in (first, second))
+        if channels is None or others is None or not adds_nothing:
             return pinned(call, trace)
         trace.tie(channels, others)
         return unlabelled(call.output_shape)

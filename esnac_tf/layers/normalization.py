@@ -17,6 +17,7 @@ class BatchNormalization(LayerHandler):
     """Batch normalization; its moving statistics follow their channels."""
 
     class_names: ClassVar[tuple[str, ...]] = ("BatchNormalization",)
+    keeps_zero: ClassVar[tuple[str, ...]] = class_names
     kind = "normalization"
     statistics: ClassVar[tuple[str, ...]] = ("moving_mean", "moving_variance")
 
@@ -75,6 +76,7 @@ class LayerScale(LayerHandler):
     """The scale of each channel at the end of a ConvNeXt block."""
 
     application_names = ("LayerScale",)
+    keeps_zero = application_names
     kind = "normalization"
 
     def weight_axes(self, layer: LayerConfig) -> Mapping[str, WeightAxes]:
@@ -96,7 +98,15 @@ class UnitNormalization(PassThrough):
 
     class_names = ("UnitNormalization",)
     operation_names = ("Normalize",)
+    keeps_zero = (*class_names, *operation_names)
     kind = "normalization"
+
+    def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
+        """The input's labels; pinned where channels that are not zero are in the norm."""
+        tensor, axis = call.inputs[0], _only_axis(call)
+        if not tensor.vanishes and (axis is None or axis in tensor.channel_axes):
+            trace.pin(tensor.labels)
+        return tensor.labels
 
 
 def _only_axis(call: TensorCall) -> int | None:

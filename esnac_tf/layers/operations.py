@@ -22,6 +22,7 @@ class Conversion(Elementwise):
     """
 
     class_names = ()
+    keeps_zero = ("Cast", "SaturateCast")
     operation_names = (
         "Cast",
         "Equal",
@@ -59,6 +60,18 @@ class Reduction(LayerHandler):
         "Std",
         "Var",
     )
+    keeps_zero: ClassVar[tuple[str, ...]] = (
+        "Amax",
+        "Amin",
+        "Max",
+        "Mean",
+        "Median",
+        "Min",
+        "Norm",
+        "Std",
+        "Sum",
+        "Var",
+    )
     kind = "average_pooling"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -68,9 +81,16 @@ class Reduction(LayerHandler):
             return pinned(call, trace)
         return labels if call.layer.config["keepdims"] else labels.squeeze(axes)
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """Unless another number takes part."""
+        return super().vanishes(call) and not call.layer.config.get("initial")
+
 
 class SumOfChannels(Reduction):
-    """Reductions to which a channel that is zero adds nothing: channels may be reduced, too."""
+    """Reductions to which a channel that is zero adds nothing: channels may be reduced, too.
+
+    They are kept where a channel whose weights are zero is not zero itself, as behind a sigmoid.
+    """
 
     operation_names = ("Norm", "Sum")
 
@@ -79,7 +99,9 @@ class SumOfChannels(Reduction):
         tensor, order = call.inputs[0], call.layer.config.get("ord")
         axes = _positions(call.layer.config["axis"], len(tensor.shape))
         # The order of a norm: with a negative one, zeros decide.
-        adds_nothing = order is None or (isinstance(order, (int, float)) and order > 0)
+        adds_nothing = tensor.vanishes and (
+            order is None or (isinstance(order, (int, float)) and order > 0)
+        )
         if axes is not None and tensor.channel_axes in [(axis,) for axis in axes] and adds_nothing:
             return unlabelled(call.output_shape)
         return super().propagate(call, trace)
@@ -106,6 +128,7 @@ class AlongAxis(LayerHandler):
         "Sort",
         "Sparsemax",
     )
+    keeps_zero = ("Cumprod", "Cumsum", "Flip", "Roll", "Sort")
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where channels lie along this axis."""
@@ -116,6 +139,7 @@ class ExpandDims(LayerHandler):
     """A new axis of length 1."""
 
     operation_names = ("ExpandDims",)
+    keeps_zero = operation_names
     kind = "reshaping"
     moves_elements = True
 
@@ -132,6 +156,7 @@ class Squeeze(LayerHandler):
     """
 
     operation_names = ("Squeeze",)
+    keeps_zero = operation_names
     kind = "reshaping"
     moves_elements = True
 
@@ -146,6 +171,7 @@ class Transpose(LayerHandler):
     """The same axes in another order."""
 
     operation_names = ("Moveaxis", "Swapaxes", "Transpose")
+    keeps_zero = operation_names
     kind = "reshaping"
     moves_elements = True
 
@@ -169,6 +195,7 @@ class ReshapeOperation(LayerHandler):
     """The same elements in another shape, whose first axis stays the batch."""
 
     operation_names = ("Reshape",)
+    keeps_zero = operation_names
     kind = "reshaping"
     moves_elements = True
 
@@ -191,6 +218,7 @@ class Split(LayerHandler):
     """A tensor cut into several along an axis."""
 
     operation_names = ("Split",)
+    keeps_zero = operation_names
     kind = "reshaping"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -234,6 +262,7 @@ class Stack(LayerHandler):
     """Tensors of one shape along a new axis."""
 
     operation_names = ("Stack",)
+    keeps_zero = operation_names
     kind = "merging"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -252,6 +281,7 @@ class Unstack(LayerHandler):
     """All positions along an axis as tensors of their own."""
 
     operation_names = ("Unstack",)
+    keeps_zero = operation_names
     kind = "reshaping"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -269,6 +299,7 @@ class GetItem(LayerHandler):
     """
 
     operation_names = ("GetItem",)
+    keeps_zero = operation_names
     kind = "reshaping"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:

@@ -17,6 +17,7 @@ class MaxPooling(PassThrough):
     """Maximum over a window."""
 
     class_names: ClassVar[tuple[str, ...]] = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
+    keeps_zero: ClassVar[tuple[str, ...]] = class_names
     kind = "max_pooling"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -41,6 +42,7 @@ class AveragePooling(MaxPooling):
     """Mean over a window."""
 
     class_names = ("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
+    keeps_zero = class_names
     kind = "average_pooling"
 
 
@@ -48,6 +50,7 @@ class AdaptiveMaxPooling(MaxPooling):
     """Maximum over windows of the size that gives an output of a given size."""
 
     class_names = ("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
+    keeps_zero = class_names
 
     def attributes(self, layer: LayerConfig) -> tuple[float, float, float, float]:
         """The windows differ in size from place to place: none is told."""
@@ -62,6 +65,7 @@ class AdaptiveAveragePooling(AdaptiveMaxPooling):
         "AdaptiveAveragePooling2D",
         "AdaptiveAveragePooling3D",
     )
+    keeps_zero = class_names
     kind = "average_pooling"
 
 
@@ -69,6 +73,7 @@ class GlobalMaxPooling(PassThrough):
     """Maximum over all positions."""
 
     class_names = ("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D")
+    keeps_zero = class_names
     kind = "max_pooling"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -84,4 +89,5 @@ class GlobalAveragePooling(GlobalMaxPooling):
     """Mean over all positions."""
 
     class_names = ("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D")
+    keeps_zero = class_names
     kind = "average_pooling"

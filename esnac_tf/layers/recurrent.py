@@ -18,6 +18,7 @@ from esnac_tf.layers.handler import (
     consume,
     create,
     elements,
+    keeps_zero,
 )
 from esnac_tf.layers.weights import Axis, WeightAxes
 from esnac_tf.layers.wrappers import replace_wrapped, wrapped
@@ -47,6 +48,10 @@ class Recurrent(LayerHandler):
         units = _units(call.layer, trace, "out")
         _join_states(call, [units], trace)
         return _outputs(call.layer, [units], [units])
+
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where the first states are zero, and the activation keeps it."""
+        return _starts_with_zero(call) and keeps_zero(call.layer.config["activation"])
 
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets `units`."""
@@ -98,6 +103,14 @@ class Bidirectional(LayerHandler):
             trace.tie(forward, backward)
             given = [forward]
         return _outputs(wrapped(call.layer), given, units)
+
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where both do."""
+        return (
+            _starts_with_zero(call)
+            and _is_known(call.layer)
+            and all(keeps_zero(part.config["activation"]) for part, _ in _parts(call.layer))
+        )
 
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Sets the `units` of both."""
@@ -162,6 +175,11 @@ def _join_states(call: TensorCall, units: Sequence[Labels], trace: ChannelTrace)
     for tensor in call.inputs[1:]:
         if not any(tensor is state for state in states):
             trace.pin(tensor.labels)
+
+
+def _starts_with_zero(call: TensorCall) -> bool:
+    """Whether a recurrent layer is given no states."""
+    return len(call.inputs) == 1 and not call.constants
 
 
 def _outputs(

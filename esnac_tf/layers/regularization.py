@@ -21,6 +21,7 @@ class Regularization(PassThrough):
         "SpatialDropout3D",
     )
     application_names = ("StochasticDepth",)
+    keeps_zero = (*class_names, *application_names)
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
         """The input's labels; pinned where the noise's shape holds their number."""

@@ -17,6 +17,7 @@ class Flatten(LayerHandler):
     """All axes in one."""
 
     class_names = ("Flatten",)
+    keeps_zero = class_names
     kind = "reshaping"
     moves_elements = True
 
@@ -38,6 +39,7 @@ class Reshape(LayerHandler):
     """
 
     class_names = ("Reshape",)
+    keeps_zero = class_names
     kind = "reshaping"
     moves_elements = True
 
@@ -57,6 +59,7 @@ class Permute(PassThrough):
     """The same axes in another order."""
 
     class_names = ("Permute",)
+    keeps_zero = class_names
     kind = "reshaping"
     moves_elements = True
 
@@ -70,6 +73,7 @@ class RepeatVector(LayerHandler):
     """A vector `n` times, one below the other."""
 
     class_names = ("RepeatVector",)
+    keeps_zero = class_names
     kind = "reshaping"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:
@@ -92,6 +96,7 @@ class Spatial(PassThrough):
         "ZeroPadding3D",
     )
     operation_names = ("Pad", "Repeat", "Tile")
+    keeps_zero = (*class_names, "Repeat", "Tile")
     kind = "reshaping"
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:

@@ -30,6 +30,11 @@ class Wrapper(LayerHandler):
         held = self.held_call(call)
         return pinned(call, trace) if held is None else _propagate(held, trace)
 
+    def vanishes(self, call: TensorCall) -> bool:
+        """As the held layer does."""
+        held = self.held_call(call)
+        return held is not None and handler_of(held.layer).vanishes(held)
+
     def resize(self, call: TensorCall, widths: Mapping[str, int]) -> LayerConfig:
         """Resizes the held layer."""
         held = self.held_call(call)
@@ -89,7 +94,7 @@ class TimeDistributed(Wrapper):
         if held is None or along_time or len(call.output_shapes) > 1:
             return None
         axes = tuple(axis - 1 for axis in tensor.channel_axes)
-        step = ChannelTensor(tensor.shape[1:], tensor.labels[0], axes)
+        step = ChannelTensor(tensor.shape[1:], tensor.labels[0], axes, tensor.vanishes)
         return TensorCall(held.layer, (step,), {}, {0: call.output_shape[1:]})
 
     def propagate(self, call: TensorCall, trace: ChannelTrace) -> OutputLabels:

@@ -53,7 +53,7 @@ class ParameterBudget:
         if not self.fits(smallest).all():
             least = int(self._table.count(smallest.removed, smallest.widths)[0])
             raise UserError(
-                f"max_params={self.max_params:,} is too few: the smallest student of this teacher "
+                f"max_params={self.max_params} is too few: the smallest student of this teacher "
                 f"has {least:,} parameters.\nGive at least as many."
             )
 

@@ -74,6 +74,24 @@ PASSING = {
     "Where": lambda x: ops.where(x > 0.0, x, 0.0),
 }
 
+# Of these, zero is no zero, or is not known to be.
+NOT_ZERO = {
+    "Add",
+    "Clip",
+    "Exp",
+    "HardSigmoid",
+    "LogSoftmax",
+    "Logsumexp",
+    "Maximum",
+    "Minimum",
+    "Pad",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Subtract",
+    "Where",
+}
+
 # Here the channels are kept: they are compared, sliced by numbers, or mixed with positions.
 KEEPING = {
     "Any": lambda x: ops.cast(ops.any(x > 0.0, axis=-1), "float32"),
@@ -110,6 +128,15 @@ def test_channels_pass(name):
     assert [group.width for group in graph.width_groups] == [6]
     for width in (1, 4):
         assert_not_missed(teacher, graph, {"before": width})
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_channels_go_from_a_sum_only_where_they_are_zero(name):
+    teacher = model(lambda x: ops.sum(PASSING[name](x), axis=-1, keepdims=True))
+    graph = analyse(teacher, "dependency")
+    assert bool(graph.width_groups) == (name not in NOT_ZERO)
+    if graph.width_groups:
+        assert_not_missed(teacher, graph, {"before": 4}, "all")
 
 
 @pytest.mark.parametrize("name", KEEPING)

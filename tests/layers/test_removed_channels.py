@@ -99,6 +99,18 @@ def test_removed_channels_are_not_missed(name, data):
     assert_not_missed(teacher, graph, draw_widths(data, graph), what)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in EXAMPLES if not is_preprocessing(name) and name != "Dot"]
+)
+def test_channels_go_from_a_sum_only_where_they_are_zero(name):
+    before = keras.models.clone_model(model(name))
+    inside = before.get_layer("after").input
+    total = keras.ops.sum(inside, axis=-1, keepdims=True)
+    teacher = randomize(keras.Model(before.input, layers.Dense(3)(total)))
+    graph = analyse(teacher, "dependency")
+    assert_not_missed(teacher, graph, {group.name: 2 for group in graph.width_groups}, "all")
+
+
 @pytest.mark.parametrize("name", MEANS_OVER_CHANNELS)
 def test_a_mean_over_channels_misses_them(name):
     teacher = randomize(keras.models.clone_model(model(name)))
