@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -414,8 +415,12 @@ class TestFullTraining:
                 np.testing.assert_array_equal(weight, other)
 
     def test_it_never_makes_a_student_worse(self, tmp_path):
-        with pytest.warns(UserWarning, match=r"The full training .* Lower full_learning_rate"):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             result = search(run_dir=tmp_path, num_steps=1, full_learning_rate=1e6)
+        texts = [str(warning.message) for warning in told]
+        advice = [text for text in texts if "Lower full_learning_rate" in text]
+        assert len(advice) == len(result.students)
         for student in result.students:
             assert student.best_epoch == 0
             assert student.validation_accuracy == student.trial.validation_accuracy
