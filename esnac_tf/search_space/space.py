@@ -7,7 +7,7 @@ Compression", ICLR 2019, section 3.1 and appendix 6.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,7 @@ class SearchSpace:
             for member in group.members
         }
         self._skip_targets = np.array([pair.target for pair in graph.skip_pairs], np.int64)
-        self._joins, self._removal_joins, self._skip_joins = self._width_joins()
+        self._joins, self._join_of_node, self._join_of_pair = self._width_joins()
         least = self._shrunk(np.array(max_shrinkage))
         self._widths = AllowedWidths(graph, least, round_channels_to, self._joins)
         self._least = self._widths.nearest(least[None])[0]
@@ -176,7 +176,13 @@ class SearchSpace:
         skips = candidates.skips & ~candidates.removed[:, self._skip_targets]
         widths = candidates.widths
         if len(self._joins):
-            active = (candidates.removed @ self._removal_joins) | (skips @ self._skip_joins)
+            active = np.zeros((len(candidates), len(self._joins)), bool)
+            for chosen, join_of in (
+                (candidates.removed, self._join_of_node),
+                (skips, self._join_of_pair),
+            ):
+                rows, actions = np.nonzero(chosen & (join_of >= 0))
+                active[rows, join_of[actions]] = True
             widths = widths.copy()
             while True:
                 before = widths.copy()
@@ -271,28 +277,23 @@ class SearchSpace:
 
     def _width_joins(
         self,
-    ) -> tuple[list[tuple[int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Pairs of width groups that actions join, and which actions join which: bools.
+    ) -> tuple[list[tuple[int, int]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Pairs of width groups that actions join, and which actions join which.
 
         Returns:
-            J pairs of width groups, [T, J] for removals, [P, J] for skip connections.
+            J pairs of width groups, and for removals [T] and skip connections [P] which of these
+            they join, 0 to J - 1; -1: none.
         """
         removal_joins = [self.graph.removals.get(index) for index in range(len(self.graph.nodes))]
         skip_joins = [pair.join for pair in self.graph.skip_pairs]
         joins: dict[tuple[int, int], int] = {}
 
-        def column(join: Join) -> int | None:
+        def number(join: Join) -> int:
             if join is None:
-                return None
+                return -1
             first, second = sorted(self._group_of_channel_group[index] for index in join)
-            return None if first == second else joins.setdefault((first, second), len(joins))
+            return -1 if first == second else joins.setdefault((first, second), len(joins))
 
-        columns = [column(join) for join in removal_joins], [column(join) for join in skip_joins]
-        masks = [_one_hot(values, len(joins)) for values in columns]
-        return list(joins), masks[0], masks[1]
-
-
-def _one_hot(columns: Iterable[int | None], width: int) -> npt.NDArray[np.bool_]:
-    """A row for each column number, true there; no true where it is None."""
-    numbers = [-1 if column is None else column for column in columns]
-    return np.array(numbers, np.int64)[:, None] == np.arange(width)
+        join_of_node = np.array([number(join) for join in removal_joins], np.int64)
+        join_of_pair = np.array([number(join) for join in skip_joins], np.int64)
+        return list(joins), join_of_node, join_of_pair
