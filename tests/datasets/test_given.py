@@ -105,13 +105,16 @@ WEIGHT = np.arange(10) / 4
 
 @pytest.mark.parametrize(
     "data",
-    [(X, Y, WEIGHT), tf.data.Dataset.from_tensor_slices((X, Y, WEIGHT)).batch(5)],
+    [
+        lambda: (X, Y, WEIGHT),
+        lambda: tf.data.Dataset.from_tensor_slices((X, Y, WEIGHT)).batch(5),
+    ],
     ids=["arrays", "dataset"],
 )
 @pytest.mark.parametrize("is_classifier", [True, False])
 def test_weights_stay_with_their_examples(data, is_classifier):
-    batches = given_training_batches(data, 5, num_classes=3, is_classifier=is_classifier)
-    held_out = given_evaluation_batches(data, 5, num_classes=3, is_classifier=is_classifier)
+    batches = given_training_batches(data(), 5, num_classes=3, is_classifier=is_classifier)
+    held_out = given_evaluation_batches(data(), 5, num_classes=3, is_classifier=is_classifier)
     for dataset in (batches.epoch(0), held_out):
         rows = [np.concatenate(part) for part in zip(*dataset.as_numpy_iterator(), strict=True)]
         for x, y, weight in zip(*rows, strict=True):
