@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ import keras
 from esnac_tf.config import SearchConfig
 from esnac_tf.distillation import losses
 from esnac_tf.distillation.losses import DistillationLoss
-from esnac_tf.distillation.output_losses import LabelLoss, OutputLoss, named_parts
+from esnac_tf.distillation.output_losses import LabelLoss, OutputLoss, named_parts, parts_for
 from esnac_tf.distillation.task import ACCURACY, SearchMetric, Task, search_metric
 from esnac_tf.errors import UserError
 from esnac_tf.graph.checks import gives_probabilities
@@ -110,8 +111,11 @@ def find_purpose(
     if isinstance(metric, str) and metric in ("auto", "loss"):
         chosen = SearchMetric("loss", "min", loss=label_loss)
     else:
-        if isinstance(metric, str) and metric == "accuracy":
+        if metric == "accuracy":
             metric = _accuracy_of(model, label_loss.loss)
+        elif isinstance(metric, Mapping) and list(metric.values()) == ["accuracy"]:
+            [output] = metric
+            metric = {output: _accuracy_of(model, label_loss.loss, output)}
         chosen = search_metric(metric, config.metric_direction)
     return Purpose(
         Task(False, True, chosen, names),
@@ -231,16 +235,23 @@ def _require_sparse(metric: SearchMetric) -> None:
         )
 
 
-def _accuracy_of(model: keras.Model, loss: Any) -> Any:
-    """The accuracy of a model that is no classifier by class numbers: as its loss compares."""
-    outputs = functional_model(model).outputs
-    if len(outputs) != 1:
+def _accuracy_of(model: keras.Model, loss: Any, output: str | None = None) -> Any:
+    """The accuracy of an output, of the only one by default: as its loss compares."""
+    functional = functional_model(model)
+    names, tensors = named_parts(functional.output, functional.output_names)
+    if output is None and len(names) != 1:
         raise UserError(
             "The model has several outputs, so its accuracy is not one figure.\n"
-            f'Say of which: metric={{"{model.output_names[0]}": "binary_accuracy"}}.'
+            f'Say of which: metric={{"{names[0]}": "accuracy"}}.'
         )
-    name = _loss_name(loss)
-    if outputs[0].shape[-1] == 1 or "binary" in name:
+    if output is not None and output not in names:
+        raise UserError(
+            f"The metric is of the output {output!r}.\n"
+            f"The outputs are {', '.join(map(repr, names))}."
+        )
+    index = 0 if output is None else names.index(output)
+    name = _loss_name(parts_for(loss, names, "loss")[index])
+    if tensors[index].shape[-1] == 1 or "binary" in name:
         return "binary_accuracy"
     return (
         "categorical_accuracy"
