@@ -187,14 +187,14 @@ def _node(
         gives_floats=gives_floats,
         predecessors=predecessors,
         is_removable=(
-            _may_be_identity(architecture, first)
-            and len(architecture.outputs_of(last)) == 1
+            len(architecture.outputs_of(last)) == 1
             and input_shape == output_shape
             and takes_floats
             and gives_floats
             and None not in input_shape[1:]
             and not shared
             and output not in architecture.output_references
+            and _may_be_identity(architecture, first)
         ),
         calls=tuple(chain),
     )

@@ -102,48 +102,6 @@ class PReLU(LayerHandler):
 class UnaryOperation(PassThrough):
     """Ops that map each element alone, whatever its channel."""
 
-    operation_names = (
-        "Abs",
-        "Absolute",
-        "Arccos",
-        "Arccosh",
-        "Arcsin",
-        "Arcsinh",
-        "Arctan",
-        "Arctanh",
-        "Cbrt",
-        "Ceil",
-        "Clip",
-        "Cos",
-        "Cosh",
-        "Erf",
-        "Erfc",
-        "Erfinv",
-        "Exp",
-        "Exp2",
-        "Expm1",
-        "Floor",
-        "Log",
-        "Log10",
-        "Log1p",
-        "Log2",
-        "NanToNum",
-        "Negative",
-        "Positive",
-        "Reciprocal",
-        "Round",
-        "Rsqrt",
-        "Sign",
-        "Sin",
-        "Sinc",
-        "Sinh",
-        "Sqrt",
-        "Square",
-        "StopGradient",
-        "Tan",
-        "Trunc",
-    )
-    class_names = ()
     keeps_zero = (
         "Abs",
         "Absolute",
@@ -170,4 +128,23 @@ class UnaryOperation(PassThrough):
         "Tan",
         "Trunc",
     )
+    operation_names = (
+        *keeps_zero,
+        "Arccos",
+        "Arccosh",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Erfc",
+        "Exp",
+        "Exp2",
+        "Log",
+        "Log10",
+        "Log2",
+        "NanToNum",
+        "Reciprocal",
+        "Rsqrt",
+        "Sinc",
+    )
+    class_names = ()
     kind = "activation"
