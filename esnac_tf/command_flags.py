@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import pathlib
 import re
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from esnac_tf import acquisitions, datasets, exporters, objectives, strategies, teachers
-from esnac_tf.config import SearchConfig
+from esnac_tf.config import FULL_OPTIMIZERS, SearchConfig
 from esnac_tf.distillation import losses
 from esnac_tf.errors import UserError
 
@@ -29,7 +31,7 @@ def _integer(name: str, default: int | None, text: str, least: int = 0) -> None:
     flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=FLAGS)
 
 
-def _number(name: str, default: float, text: str) -> None:
+def _number(name: str, default: float | None, text: str) -> None:
     flags.DEFINE_float(name, default, text, flag_values=FLAGS)
 
 
@@ -137,7 +139,17 @@ _integer("search_epochs", _DEFAULTS.search_epochs, "Epochs of each student in th
 _number("search_learning_rate", _DEFAULTS.search_learning_rate, "Learning rate there (Adam).")
 _integer("num_best", _DEFAULTS.num_best, "Best students that are trained fully.", 1)
 _integer("full_epochs", _DEFAULTS.full_epochs, "Epochs of the full training; 0: none.")
-_number("full_learning_rate", _DEFAULTS.full_learning_rate, "Learning rate there (SGD).")
+_string(
+    "full_optimizer",
+    _DEFAULTS.full_optimizer,
+    f"Optimizer there, one of {', '.join(FULL_OPTIMIZERS)}: sgd for classifiers, adam for any "
+    "other model (auto).",
+)
+_number(
+    "full_learning_rate",
+    _DEFAULTS.full_learning_rate,
+    "Learning rate there. Default: 0.01 for sgd, 0.001 for adam.",
+)
 _integer("batch_size", _DEFAULTS.batch_size, "Examples in a batch, over all devices.", 1)
 _number("weight_decay", _DEFAULTS.weight_decay, "L2 penalty of all trainings.")
 _string(
@@ -207,7 +219,8 @@ _string(
     "channel_importance",
     _DEFAULTS.channel_importance,
     "Which channels are kept: those of large weights (l2, l1), of large scales of "
-    "BatchNormalization (batch_norm), or the first, as in the paper (first).",
+    "BatchNormalization (batch_norm; as l2 among channels that not all have such a scale), or the "
+    "first, as in the paper (first).",
 )
 _string(
     "metric",
@@ -262,6 +275,8 @@ def parse(arguments: Sequence[str]) -> None:
     FLAGS.unparse_flags()
     try:
         rest = FLAGS(list(arguments))
+    except flags.CantOpenFlagFileError as error:
+        raise UserError(_told_of_flagfile(error)) from None
     except flags.Error as error:
         raise UserError(_told(error)) from None
     if len(rest) > 1 and not FLAGS["help"].value:
@@ -295,6 +310,22 @@ def help_text() -> str:
         lines.extend(textwrap.wrap(FLAGS[name].help, 88, initial_indent=" " * 6,
                                    subsequent_indent=" " * 6))  # fmt: skip
     return "\n".join(lines)
+
+
+def _told_of_flagfile(error: flags.CantOpenFlagFileError) -> str:
+    """Which file of flags can't be opened, and which recipes there are near it."""
+    cause = error.__context__
+    if not isinstance(cause, OSError) or cause.filename is None:
+        return _told(error)
+    path = pathlib.Path(cause.filename)
+    for folder in (path.parent, pathlib.Path("flags")):
+        recipes = sorted(map(str, folder.glob("*.flags")))
+        if recipes:
+            break
+    nearest = difflib.get_close_matches(path.name, [os.path.basename(r) for r in recipes], n=1)
+    hint = f" Did you mean {folder / nearest[0]}?" if nearest else ""
+    there = f"There are {', '.join(recipes)}." if recipes else "Give a file with flags, one a line."
+    return f"--flagfile={path} can't be opened: {cause.strerror}.{hint}\n{there}"
 
 
 def _told(error: flags.Error) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from esnac_tf import acquisitions, exporters, objectives, strategies
 from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE
-from esnac_tf.distillation import DIRECTIONS, DISTRIBUTE, TrainingConfig, losses
+from esnac_tf.distillation import DIRECTIONS, DISTRIBUTE, OPTIMIZERS, TrainingConfig, losses
 from esnac_tf.errors import UserError
 from esnac_tf.search_space import REMOVAL_PROBABILITIES
 from esnac_tf.surrogate import SurrogateConfig
@@ -18,14 +18,19 @@ from esnac_tf.surrogate import SurrogateConfig
 # Settings that are the name of something.
 _NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
           "metric", "metric_direction", "loss", "distillation_loss", "full_loss",
-          "distribute")  # fmt: skip
+          "full_optimizer", "distribute")  # fmt: skip
 
 # NumPy, and so keras.utils.set_random_seed, takes no larger seed.
 _SEED_LIMIT = 2**32
 
 # Settings that may differ between a run and its continuation: they change no trial.
-_FREE = ("num_steps", "num_best", "full_epochs", "full_learning_rate", "full_loss", "export",
-         "distribute")  # fmt: skip
+_FREE = ("num_steps", "num_best", "full_epochs", "full_optimizer", "full_learning_rate",
+         "full_loss", "export", "distribute")  # fmt: skip
+
+FULL_OPTIMIZERS = ("auto", *OPTIMIZERS)
+
+# Of the full training, where none is given.
+_LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +46,11 @@ class SearchConfig:
         search_learning_rate: Of Adam, above 0.
         num_best: How many of the best students are trained fully, 1 or more.
         full_epochs: Epochs of the full training, 0 or more; 0 leaves it out.
-        full_learning_rate: Of SGD, above 0; divided by 10 after each third of the epochs.
+        full_optimizer: Of the full training: "sgd", "adam", or "auto": SGD, as in the paper, for
+            classifiers, and Adam, which the size of the losses does not matter to, for any other
+            model.
+        full_learning_rate: Of the full training, above 0; divided by 10 after each third of the
+            epochs. None: 0.01 for SGD, 0.001 for Adam.
         batch_size: Examples in a batch over all devices, 1 or more.
         weight_decay: L2 penalty, 0 or more.
         strategy: Name of a strategy.
@@ -93,7 +102,8 @@ class SearchConfig:
     search_learning_rate: float = 1e-3
     num_best: int = 4
     full_epochs: int = 300
-    full_learning_rate: float = 0.01
+    full_optimizer: str = "auto"
+    full_learning_rate: float | None = None
     batch_size: int = 128
     weight_decay: float = 5e-4
     strategy: str = "esnac"
@@ -143,11 +153,12 @@ class SearchConfig:
             raise UserError(f"seed must be below 2 ** 32 = {_SEED_LIMIT}, received {self.seed}.")
         for name in ("search_learning_rate", "full_learning_rate", "weight_decay", "max_shrinkage"):
             value = getattr(self, name)
+            if value is None and name == "full_learning_rate":
+                continue
             if not isinstance(value, numbers.Real) or isinstance(value, bool):
                 raise UserError(f"{name} must be a number, received {value!r}.")
             object.__setattr__(self, name, float(value))
-        for name in ("search_learning_rate", "full_learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
+            if name.endswith("learning_rate") and not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be above 0, received {getattr(self, name)}.")
         if not 0 < self.max_shrinkage <= 1:
             raise UserError(
@@ -172,6 +183,7 @@ class SearchConfig:
             ("channel_importance", CHANNEL_IMPORTANCE),
             ("distribute", DISTRIBUTE),
             ("metric_direction", DIRECTIONS),
+            ("full_optimizer", FULL_OPTIMIZERS),
         ):
             if getattr(self, name) not in known:
                 raise UserError(
@@ -203,12 +215,16 @@ class SearchConfig:
             jit_compile=self.jit_compile,
         )
 
-    def full_training(self) -> TrainingConfig:
-        """How the best students are trained in the end."""
+    def full_training(self, is_classifier: bool = True) -> TrainingConfig:
+        """How the best students of a classifier, or of another model, are trained in the end."""
         epochs = max(1, self.full_epochs)
+        optimizer = self.full_optimizer
+        if optimizer == "auto":
+            optimizer = "sgd" if is_classifier else "adam"
         return TrainingConfig.full(
             epochs=epochs,
-            learning_rate=self.full_learning_rate,
+            optimizer=optimizer,
+            learning_rate=self.full_learning_rate or _LEARNING_RATES[optimizer],
             learning_rate_drop_epochs=-(-epochs // 3),
             weight_decay=self.weight_decay,
             mixed_precision=self.mixed_precision,
@@ -225,7 +241,7 @@ class SearchConfig:
 
     def full_settings(self) -> dict[str, Any]:
         """The settings among `free` that the full training depends on, as JSON values."""
-        names = ("full_epochs", "full_learning_rate", "full_loss")
+        names = ("full_epochs", "full_optimizer", "full_learning_rate", "full_loss")
         return {name: getattr(self, name) for name in names}
 
     def free(self) -> dict[str, Any]:

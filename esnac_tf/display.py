@@ -8,6 +8,8 @@ the progress where nothing else was printed for 30 seconds.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import math
 import os
 import sys
 import time
@@ -20,11 +22,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from esnac_tf.quantities import count, duration, metric_value, number
 from esnac_tf.summary_table import UNLIMITED_WIDTH, footprint_line, model_rows, parts_that_fit
@@ -122,7 +126,7 @@ class Display:
             ...         phase.update(f"step {step}")
             ...         phase.advance()
         """
-        phase = Phase(self, title, total, self._clock())
+        phase = Phase(self, title, total)
         self._phases.append(phase)
         try:
             if not self._live:
@@ -149,7 +153,7 @@ class Display:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             console=self._console,
             # Bars stay on the screen only while their work is going on.
             transient=True,
@@ -250,13 +254,14 @@ class Display:
 class Phase:
     """A piece of work that is going on; made by `Display.phase`."""
 
-    def __init__(self, display: Display, title: str, total: int | None, start_secs: float) -> None:
+    def __init__(self, display: Display, title: str, total: int | None) -> None:
         self._display = display
         self._title = title
         self._total = total
-        self._start_secs = start_secs
         self._description = ""
         self._num_done = 0
+        self._first: tuple[float, int] | None = None  # when, and how many were done then
+        self._last_secs = 0.0
         self._bars: Progress | None = None
         self._task: TaskID | None = None
 
@@ -277,13 +282,15 @@ class Phase:
             amount: How many, at least 0.
         """
         self._num_done += amount
+        self._last_secs = self._display._clock()
+        self._first = self._first or (self._last_secs, self._num_done)
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, amount)
         self._display._print_progress_now_and_then()
 
     def _show_in(self, bars: Progress) -> None:
         self._bars = bars
-        self._task = bars.add_task(self._label(), total=self._total)
+        self._task = bars.add_task(self._label(), total=self._total, phase=self)
 
     def _hide(self) -> None:
         if self._bars is not None and self._task is not None:
@@ -299,7 +306,30 @@ class Phase:
             text += f" of {self._total}"
         if self._description:
             text += f", {self._description}"
-        if self._total and 0 < self._num_done < self._total:
-            left = (now - self._start_secs) / self._num_done * (self._total - self._num_done)
+        left = self._secs_left(now)
+        if left is not None:
             text += f", about {duration(left)} left"
         return text
+
+    def _secs_left(self, now: float) -> float | None:
+        """How long the rest takes at the speed since the first part, with which much is compiled.
+
+        None if that is not known yet, or nothing is left.
+        """
+        if self._first is None or self._total is None or self._num_done >= self._total:
+            return None
+        first_secs, first_done = self._first
+        if self._num_done == first_done:
+            return None
+        secs_each = (self._last_secs - first_secs) / (self._num_done - first_done)
+        return secs_each * (self._total - self._num_done) - min(now - self._last_secs, secs_each)
+
+
+class _TimeLeft(ProgressColumn):
+    """What `Phase` says of the time left, in a bar."""
+
+    def render(self, task: Task) -> Text:
+        phase: Phase = task.fields["phase"]
+        left = phase._secs_left(phase._display._clock())
+        shown = "-:--:--" if left is None else str(datetime.timedelta(seconds=math.ceil(left)))
+        return Text(shown, style="progress.remaining")

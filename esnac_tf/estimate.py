@@ -29,9 +29,10 @@ def describe_search(
     """Describes teacher, search space and cost of a search.
 
     The cost counts multiply-adds: the teacher's forward pass, and three times the mean forward
-    pass of a few random students, which are built for it. The time assumes the rate of the
-    teacher's forward pass, measured here on one batch; it leaves out the surrogate, and what
-    building and compiling takes.
+    pass of a few random students, which are built for it. The least time assumes the rate
+    of the teacher's forward pass, measured here on one batch. It is not the time of the search: it
+    leaves out the surrogate, building and compiling, and all that a step does beside arithmetic,
+    which is most of the time for small models.
 
     Args:
         model: The teacher.
@@ -83,18 +84,23 @@ def describe_search(
     if teacher_epochs:
         teacher_work = teacher_epochs * per_epoch * flops * _PASSES_OF_A_STEP
         lines.append(
-            f"Training of the teacher: {teacher_work:.1e} multiply-adds, about "
-            f"{duration(teacher_work * secs_per_operation)} of arithmetic on this machine."
+            f"Training of the teacher: {teacher_work:.1e} multiply-adds, "
+            f"{_least(teacher_work * secs_per_operation)}."
         )
     return [
         *lines,
         f"Search: {config.num_steps * config.num_kernels} students, "
-        f"{search_work:.1e} multiply-adds, about "
-        f"{duration(search_work * secs_per_operation)} of arithmetic on this machine.",
-        f"Full training: {config.num_best} students, {full_work:.1e} multiply-adds, about "
-        f"{duration(full_work * secs_per_operation)} of arithmetic on this machine.",
-        "Building and compiling students, seconds each, and the surrogate come on top.",
+        f"{search_work:.1e} multiply-adds, {_least(search_work * secs_per_operation)}.",
+        f"Full training: {config.num_best} students, {full_work:.1e} multiply-adds, "
+        f"{_least(full_work * secs_per_operation)}.",
+        "This is not the time that it will take, but the least: bare arithmetic at the rate of the "
+        "teacher's forward pass here. Building and compiling students (seconds each), the "
+        "surrogate and each step's overhead come on top; small models take many times as long.",
     ]
+
+
+def _least(secs: float) -> str:
+    return f"never less than {duration(secs)}"
 
 
 def _forward_secs(model: keras.Model, x: np.ndarray) -> float:

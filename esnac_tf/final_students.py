@@ -104,7 +104,7 @@ def finish(
 
 
 def _train(setup: SearchSetup, models: Sequence[keras.Model]) -> list[TrainingOutcome]:
-    training = setup.config.full_training()
+    training = setup.config.full_training(setup.purpose.task.is_classifier)
     with setup.progress("Full training", training.epochs) as (on_epoch, on_batch):
         return train(
             models,

@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-from esnac_tf import in_place, teachers
+from esnac_tf import teachers
 from esnac_tf.command_flags import FLAGS
 from esnac_tf.config import SearchConfig
 from esnac_tf.distillation import losses
@@ -40,6 +40,11 @@ def checked_config() -> SearchConfig:
             raise UserError(f"--{name} must be above 0, received {FLAGS[name].value}.")
     if not 0 <= FLAGS.max_drop < math.inf:
         raise UserError(f"--max_drop must be 0 or more, received {FLAGS.max_drop}.")
+    if FLAGS["max_drop"].present and not FLAGS.in_place:
+        raise UserError(
+            f"--max_drop={FLAGS.max_drop:g} is for --in_place, which is not given.\n"
+            "Give --in_place, too, or leave --max_drop out."
+        )
     config = _config()
     _check_teacher(from_file=is_path(FLAGS.teacher))
     if (
@@ -95,13 +100,11 @@ def _check_teacher(from_file: bool) -> None:
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
             f"one of {', '.join(teachers.names())}, or keras.applications.NAME."
         )
-    if FLAGS.in_place:
-        if not from_file:
-            raise UserError(
-                "--in_place replaces a file, and --teacher is a name.\n"
-                "Give --teacher=model.keras, or leave --in_place out."
-            )
-        in_place.check_replaceable(FLAGS.teacher)
+    if FLAGS.in_place and not from_file:
+        raise UserError(
+            "--in_place replaces a file, and --teacher is a name.\n"
+            "Give --teacher=model.keras, or leave --in_place out."
+        )
 
 
 def _config() -> SearchConfig:

@@ -35,7 +35,7 @@ def footprints(models: Sequence[keras.Model], x: Any) -> list[Footprint]:
     """What models take, measured side by side.
 
     Latencies are medians of rounds in each of which every model has its turn, so that what
-    disturbs the machine disturbs all. They are of a `tf.function` called on one example.
+    disturbs the machine disturbs all. They are of the model's graph called on one example.
 
     Args:
         models: Models with the same inputs.
@@ -64,7 +64,7 @@ def footprints(models: Sequence[keras.Model], x: Any) -> list[Footprint]:
 def _latencies(models: Sequence[keras.Model], x: Any) -> Sequence[float | None]:
     if tf.config.list_logical_devices("GPU"):
         return [None] * len(models)
-    calls = [_inference(model) for model in models]
+    calls = [_inference(model, x) for model in models]
     secs: list[list[float]] = [[] for _ in models]
     for turn in range(_WARM_UP + _ROUNDS):
         for call, measured in zip(calls, secs, strict=True):
@@ -75,8 +75,13 @@ def _latencies(models: Sequence[keras.Model], x: Any) -> Sequence[float | None]:
     return [statistics.median(measured) for measured in secs]
 
 
-def _inference(model: keras.Model) -> Any:
-    return tf.function(lambda x: model(x, training=False), autograph=False)
+def _inference(model: keras.Model, x: Any) -> Any:
+    """The model as one graph for examples like these.
+
+    It is traced by itself: TensorFlow warns of calls that trace, as they should not in a loop.
+    """
+    function = tf.function(lambda x: model(x, training=False), autograph=False)
+    return function.get_concrete_function(x)
 
 
 def _file_bytes(model: keras.Model) -> int | None:

@@ -6,6 +6,8 @@ that is killed leaves a whole file under each name at any time.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import os
 import pathlib
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from esnac_tf.errors import UserError
 from esnac_tf.files import replacing
+from esnac_tf.run_files import read_object, write_object
 
 if TYPE_CHECKING:
     import keras
@@ -60,8 +63,8 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     if os.path.lexists(kept) and not _same_contents(path, kept):
         raise UserError(
             f"{kept} is there already, and --in_place never overwrites it.\n"
-            f"Move it away to compress {path} (again), or move it to {path} to have that teacher "
-            "back."
+            f"If {path} is its student, all is done. Move {kept} away to compress {path} (again), "
+            f"or to {path} to have that teacher back."
         )
 
 
@@ -190,6 +193,40 @@ def replace(path: str | os.PathLike[str], student: keras.Model, teacher: keras.M
         if not os.path.lexists(kept):
             with replacing(kept) as copy:
                 shutil.copy2(path, copy)
+
+
+def note_done(run_dir: str | os.PathLike[str], path: str | os.PathLike[str], drop: float) -> None:
+    """Remembers in a run folder that its search put a student in place; see `is_done`.
+
+    Args:
+        run_dir: The run folder.
+        path: The file that is a student now.
+        drop: The largest drop that was borne.
+    """
+    with contextlib.suppress(UserError, OSError):  # the student is in place even so
+        values = {"sha256": _digest(pathlib.Path(path)), "max_drop": drop}
+        write_object(pathlib.Path(run_dir) / "in_place.json", values)
+
+
+def is_done(run_dir: str | os.PathLike[str], path: str | os.PathLike[str], drop: float) -> bool:
+    """Whether a file is still the student that `note_done` remembers, and its teacher beside it.
+
+    Args:
+        run_dir: The run folder.
+        path: The file.
+        drop: The largest drop that is borne: with another one another student might be chosen.
+
+    Raises:
+        UserError: The note can't be read.
+    """
+    note, path = read_object(pathlib.Path(run_dir) / "in_place.json"), pathlib.Path(path)
+    if note is None or note.get("max_drop") != drop or not teacher_path(path).is_file():
+        return False
+    return path.is_file() and note.get("sha256") == _digest(path)
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _smaller(students: Sequence[Student], teacher_params: int) -> list[Student]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _NOTHING_REPLACED = 3
 # The classes that the weights of Keras's own networks tell apart.
 _IMAGENET_CLASSES = 1000
+# Examples on which the metric is tried.
+_NUM_TRIED = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +78,10 @@ def _run() -> int:
     resumes = False
     if FLAGS.run_dir:  # told before anything is loaded, or a teacher trained for hours
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **origin()})
+    if FLAGS.in_place:
+        if resumes and _told_already_in_place(config, display):
+            return 0
+        in_place.check_replaceable(FLAGS.teacher)
     start_tensorflow()
     import_modules(FLAGS.custom_objects)
     if not from_file:
@@ -171,6 +177,7 @@ def _search(
 
         epochs = FLAGS.teacher_epochs if model is None else 0
         model = model or _untrained_teacher(splits)
+        _try_metric(config, model, batches)
         for line in describe_search(model, config, batches, epochs):
             display.message(line)
         return 0
@@ -182,6 +189,8 @@ def _search(
         return 0
     if model is None and config.max_params is not None:
         _check_budget(config, splits)
+    if model is not None or (config.metric, config.loss) != ("auto", "auto"):
+        _try_metric(config, model or _untrained_teacher(splits), batches)
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
@@ -212,6 +221,40 @@ def _check_budget(config: SearchConfig, splits: Splits) -> None:
     search_space(analyse(model, config.channel_groups, config.protect), model, config)
 
 
+def _try_metric(config: SearchConfig, model: keras.Model, batches: TrainingBatches) -> None:
+    """Tries --metric and --loss on a few examples, before a teacher is trained or a folder made.
+
+    The accuracy of a classifier, the default, fits any.
+    """
+    from esnac_tf.distillation import evaluate
+    from esnac_tf.distillation.task import ACCURACY
+    from esnac_tf.graph.checks import check_examples
+    from esnac_tf.purpose import check_labels, find_purpose, with_outputs
+
+    purpose = find_purpose(model, config)
+    if purpose.task.metric == ACCURACY:
+        return
+    examples = batches.epoch(0).map(lambda x, y: (x[:_NUM_TRIED], y[:_NUM_TRIED])).take(1)
+    check_examples(model, examples, "training")
+    [(x, y)] = examples
+    purpose = with_outputs(purpose, model, x)
+    check_labels(purpose, model, x, y)
+    evaluate([model], examples, task=purpose.task)
+
+
+def _told_already_in_place(config: SearchConfig, display: Display) -> bool:
+    """Whether this very command has put a student in place before; then it is shown again."""
+    summary = finished_summary(FLAGS.run_dir, config.free())
+    if summary is None or not in_place.is_done(FLAGS.run_dir, FLAGS.teacher, FLAGS.max_drop):
+        return False
+    display.summary_table(summary, FLAGS.run_dir)
+    display.message(
+        f"{FLAGS.teacher} is already a student that this search found; the teacher is in "
+        f"{in_place.teacher_path(FLAGS.teacher)}."
+    )
+    return True
+
+
 def _put_in_place(
     config: SearchConfig, model: keras.Model, result: SearchResult, display: Display
 ) -> int:
@@ -227,6 +270,7 @@ def _put_in_place(
         print(in_place.told_why_none(FLAGS.teacher, *measured), file=sys.stderr)
         return _NOTHING_REPLACED
     in_place.replace(FLAGS.teacher, student.model, model)
+    in_place.note_done(FLAGS.run_dir, FLAGS.teacher, FLAGS.max_drop)
     display.message(
         f"{FLAGS.teacher} is now the student of trial {student.trial.number}, "
         f"{student.times_smaller:.2f} times smaller; the teacher is in "

@@ -51,6 +51,7 @@ def test_the_defaults_are_the_paper_s():
             (name, value)
             for name in ("search_learning_rate", "full_learning_rate", "weight_decay")
             for value in ("0.1", None, True)
+            if (name, value) != ("full_learning_rate", None)
         ],
         *[
             (name, value)
@@ -63,7 +64,10 @@ def test_the_defaults_are_the_paper_s():
         ("search_learning_rate", math.nan),
         ("full_learning_rate", math.inf),
         ("weight_decay", math.nan),
-        *[(name, "nonsense") for name in ("channel_groups", "channel_importance", "distribute")],
+        *[
+            (name, "nonsense")
+            for name in ("channel_groups", "channel_importance", "distribute", "full_optimizer")
+        ],
     ],
 )
 def test_a_value_out_of_range_is_told_by_its_name(name, value):
@@ -110,6 +114,17 @@ def test_the_largest_seed_and_numbers_of_numpy_are_taken():
     settings = SearchConfig(seed=2**32 - 1, full_learning_rate=np.float32(0.5), weight_decay=0)
     assert (settings.seed, settings.full_learning_rate) == (2**32 - 1, 0.5)
     json.dumps({**settings.fixed(), **settings.free()})
+
+
+def test_what_is_no_classifier_is_trained_fully_by_adam():
+    def chosen(is_classifier, **settings):
+        training = SearchConfig(**settings).full_training(is_classifier)
+        return training.optimizer, training.learning_rate
+
+    assert chosen(True) == ("sgd", 0.01)
+    assert chosen(False) == ("adam", 0.001)
+    assert chosen(True, full_optimizer="adam") == ("adam", 0.001)
+    assert chosen(False, full_optimizer="sgd", full_learning_rate=0.5) == ("sgd", 0.5)
 
 
 def test_learning_rates_fall_after_each_third_of_any_number_of_epochs():

@@ -179,7 +179,7 @@ class TestPhase:
         assert text.splitlines() == [
             "Search 0 of 2; Distil 2 of 3, epoch 2 [/x], about 20.0 s left",
             "step 0 is done",
-            "Search 1 of 2, about 1 min 40 s left; Distil 2 of 3, epoch 2 [/x], about 20.0 s left",
+            "Search 1 of 2; Distil 2 of 3, epoch 2 [/x], about 20.0 s left",
             "step 1 is done",
         ]
 
@@ -204,6 +204,64 @@ class TestPhase:
             assert shown in text
         assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
         assert "step 0 is done\n" in text
+
+    def test_the_time_left_leaves_out_the_first_part_which_is_compiled(self):
+        clock = Clock()
+
+        def use(shown):
+            with shown.phase("Distil", total=100) as distil:
+                clock.secs += 40
+                distil.advance()
+                for _ in range(31):
+                    clock.secs += 1
+                    distil.advance()
+
+        assert printed(use, clock=clock).splitlines() == [
+            "Distil 1 of 100",
+            "Distil 31 of 100, about 1 min 09 s left",
+        ]
+
+    def test_a_long_part_counts_down(self):
+        clock = Clock()
+
+        def use(shown):
+            with shown.phase("Search", total=4) as search:
+                for _ in range(2):
+                    clock.secs += 600
+                    search.advance()
+                with shown.phase("Distil") as distil:
+                    for secs in (0, 60, 540, 600):
+                        clock.secs += secs
+                        distil.advance()
+
+        lines = printed(use, clock=clock).splitlines()
+        assert [line.split(";")[0] for line in lines[1:]] == [
+            "Search 2 of 4, about 20 min 00 s left",
+            "Search 2 of 4, about 19 min 00 s left",
+            "Search 2 of 4, about 10 min 00 s left",
+            "Search 2 of 4, about 10 min 00 s left",
+        ]
+
+    def test_so_do_the_bars_of_a_terminal(self):
+        file, clock = Terminal(), Clock()
+
+        def shown_soon(text):
+            deadline = time.monotonic() + 10
+            while text not in file.getvalue() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            return text in file.getvalue()
+
+        def use(shown):
+            with shown.phase("Distil", total=100) as distil:
+                clock.secs += 40
+                distil.advance()
+                assert shown_soon("-:--:--")
+                for _ in range(9):
+                    clock.secs += 2
+                    distil.advance()
+                assert shown_soon("0:03:00")
+
+        printed(use, file, clock=clock)
 
     def test_a_terminal_gets_its_cursor_back_after_an_interruption(self):
         file = Terminal()

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -104,6 +105,7 @@ class TestRecipes:
             search_learning_rate=1e-3,
             num_best=4,
             full_epochs=300,
+            full_optimizer="sgd",
             full_learning_rate=0.01,
             batch_size=128,
             weight_decay=5e-4,
@@ -215,6 +217,24 @@ class TestReadme:
     def test_names_are_those_of_the_code(self):
         for name in (*teachers.names(), *datasets.names()):
             assert f"`{name}`" in README
+
+    def test_the_standard_errors_of_an_accuracy_are_right(self):
+        paragraph = README.split("has a standard error of")[1].split("\n\n")[0]
+        share = int(re.search(r"at (\d+) %", paragraph).group(1)) / 100
+        told = re.findall(r"([\d.]+)(?: points)?\s+with ([\d,]+)", paragraph)
+        assert len(told) == 3
+        for points, count in told:
+            error = 100 * math.sqrt(share * (1 - share) / int(count.replace(",", "")))
+            assert float(points) == round(error, 1)
+
+    def test_says_what_happens_to_frozen_layers_weights_and_exports(self):
+        words = " ".join(README.split())
+        for told in (
+            "Layers that you froze (`trainable=False`) are trained like the others",
+            "A third part, `(x, y, weight)`, is one number for each example;",
+            "Without `run_dir` nothing is saved: `exports` is `{}`",
+        ):
+            assert told in words
 
     def test_python_example_runs(self, tmp_path):
         [example] = blocks(README, "python")

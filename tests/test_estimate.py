@@ -65,6 +65,15 @@ def test_the_work_follows_the_settings(lines):
     assert not any(line.startswith("Training of the teacher") for line in doubled)
 
 
+def test_nobody_takes_the_arithmetic_for_the_time_of_the_search(lines):
+    costs = [line for line in lines if "multiply-adds" in line]
+    assert len(costs) == 3
+    for line in costs:
+        assert re.search(r"multiply-adds, never less than [\d.]+ \w+\.$", line)
+    assert lines[-1].startswith("This is not the time that it will take, but the least: bare")
+    assert "small models take many times as long" in lines[-1]
+
+
 def test_a_data_set_of_unknown_length_has_no_cost():
     dataset = tf.data.Dataset.from_tensor_slices(toy.TRAIN).batch(16).filter(lambda x, y: True)
     lines = describe_search(toy.untrained(), CONFIG, given_training_batches(dataset, 16))

@@ -231,6 +231,37 @@ class TestChecksBeforeASearch:
         in_place.check_compiled(teacher())
 
 
+class TestNoteThatItIsDone:
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "model.keras"
+        path.write_text("student")
+        teacher_path(path).write_text("teacher")
+        in_place.note_done(tmp_path, path, 1.0)
+        return path
+
+    def test_the_same_student_with_the_same_limit_is_done(self, path):
+        assert in_place.is_done(path.parent, path, 1.0)
+        assert not in_place.is_done(path.parent, path, 2.0)
+
+    def test_another_file_is_not(self, path):
+        path.write_text("trained on")
+        assert not in_place.is_done(path.parent, path, 1.0)
+        path.unlink()
+        assert not in_place.is_done(path.parent, path, 1.0)
+
+    def test_nor_is_one_whose_teacher_went_away(self, path):
+        teacher_path(path).unlink()
+        assert not in_place.is_done(path.parent, path, 1.0)
+
+    def test_nor_is_one_of_which_nothing_is_noted(self, path):
+        (path.parent / "in_place.json").unlink()
+        assert not in_place.is_done(path.parent, path, 1.0)
+
+    def test_a_note_that_can_t_be_written_is_no_error(self, path):
+        in_place.note_done(path, path, 1.0)
+
+
 def python(code, *arguments, cwd):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "PYTHONWARNINGS"))}
     return subprocess.run(
@@ -319,8 +350,21 @@ def test_as_a_user_runs_it(folder):
     }
     assert after["parameters"] < before["parameters"]
 
+    student = path.read_bytes()
     again = python(command, "--max_drop=100", cwd=folder)
-    assert again.returncode == 2
-    assert "model.teacher.keras is there already" in again.stderr
-    assert len(again.stderr.splitlines()) == 2
-    assert "tensorflow" not in again.stderr
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.splitlines()[-1] == (
+        "model.keras is already a student that this search found; the teacher is in "
+        "model.teacher.keras."
+    )
+    assert again.stdout.startswith("Model ")
+
+    for change in ("--max_drop=99", "--num_steps=2", "--run_dir=other"):
+        other = python(command, "--max_drop=100", change, cwd=folder)
+        assert other.returncode == 2
+        assert "model.teacher.keras is there already" in other.stderr
+        assert "\nIf model.keras is its student, all is done." in other.stderr
+        assert len(other.stderr.splitlines()) == 2
+        assert "tensorflow" not in other.stderr
+    assert path.read_bytes() == student
+    assert teacher_path(path).read_bytes() == original

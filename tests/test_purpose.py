@@ -10,7 +10,7 @@ import tensorflow as tf
 import esnac_tf
 from esnac_tf.config import SearchConfig
 from esnac_tf.distillation.output_losses import LabelLoss
-from esnac_tf.distillation.task import search_metric
+from esnac_tf.distillation.task import Task, search_metric
 from esnac_tf.errors import UserError
 from esnac_tf.purpose import find_purpose
 
@@ -78,6 +78,58 @@ def test_a_metric_and_a_loss_by_name(shape):
     column = y.reshape(64, 1)
     expected = evaluated(X, column, "huber", "mean_absolute_error")
     assert_measured(result, "mean_absolute_error", expected, "min")
+
+
+def tagged_sentences():
+    """Sentences of 2 to 6 words, filled up with zeros, and a tag for each place."""
+    words = GENERATOR.integers(1, 9, (64, 6))
+    words[np.arange(6) >= GENERATOR.integers(2, 7, (64, 1))] = 0
+    return words, np.where(words > 0, words % 3, 2 - words % 3)
+
+
+def tagger():
+    words = keras.Input((6,), dtype="int32")
+    hidden = layers.Embedding(9, 12, mask_zero=True)(words)
+    hidden = layers.LSTM(12, return_sequences=True)(hidden)
+    return keras.Model(words, layers.Dense(3)(hidden))
+
+
+@pytest.mark.parametrize("metric", ["loss", "sparse_categorical_accuracy"])
+def test_what_only_fills_a_batch_of_sequences_does_not_count(metric):
+    x, y = tagged_sentences()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    result = search(tagger(), (x, y), loss=loss, metric=metric, batch_size=64)
+    expected = evaluated(x, y, loss, None if metric == "loss" else metric)
+    assert_measured(result, metric, expected, "min" if metric == "loss" else "max")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_masked_loss_is_the_one_of_keras(dtype):
+    x, y = tagged_sentences()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    policy = "mixed_float16" if dtype == "float16" else "float32"
+    words = keras.Input((6,), dtype="int32")
+    far = keras.initializers.RandomNormal(stddev=3.0, seed=0)
+    hidden = layers.Embedding(9, 12, far, mask_zero=True, dtype=policy)(words)
+    model = keras.Model(words, layers.Dense(3, dtype=policy)(hidden))
+    task = Task(is_classifier=False)
+    ours = LabelLoss(loss)(tf.constant(y), None, task.scores(model(x)))
+    assert float(tf.reduce_mean(ours)) == pytest.approx(float(loss(y, model(x))), rel=1e-2)
+    everything = tf.reduce_mean(loss.call(tf.constant(y), tf.cast(model(x), tf.float32)))
+    assert float(everything) != pytest.approx(float(tf.reduce_mean(ours)), rel=3e-2)
+
+
+def test_labels_of_any_size_are_learned_in_the_full_training():
+    model, y = dense_net(), 500 + 400 * X[:, :1]
+    model.compile(keras.optimizers.Adam(0.1), "mean_squared_error")
+    model.fit(X, y, epochs=60, verbose=0)
+    settings = {**SETTINGS, "full_epochs": 8}
+    del settings["full_learning_rate"]
+    result = esnac_tf.search_students(model, (X, y), (X, y), **settings)
+    [student] = result.students
+    assert student.failure is None
+    assert student.best_epoch > 0
+    assert student.validation_metric < student.trial.validation_metric
 
 
 def test_several_labels_at_once():

@@ -102,6 +102,10 @@ def folder(tmp_path_factory):
     (path / "kept.teacher.keras").write_text("another")
     (path / "link.keras").symlink_to("toy.keras")
     (path / "run_is_a_file").write_text("")
+    (path / "recipes").mkdir()
+    for name in ("long", "short"):
+        (path / "recipes" / f"{name}.flags").write_text("--num_steps=1\n")
+    (path / "drop.txt").write_text("--max_drop=1\n")
     (path / "home").mkdir()
     (path / "home" / "is_a_file").write_text("")
     writes = "import keras, own_layers; own_layers.model().save('own.keras')"
@@ -124,7 +128,16 @@ EARLY = {
     "--teacher=vgg16 --dataset=digits --input_scale=255": "--input_scale is for teachers from",
     "--num_step=3": "Unknown command line flag 'num_step'. Did you mean: num_steps ?",
     "search now": "Expected flags only, received 'search'.",
-    "--flagfile=missing.flags": "Error: Unable to open flagfile",
+    "--flagfile=missing.flags":
+        "--flagfile=missing.flags can't be opened: No such file or directory.\n"
+        "Give a file with flags, one a line.",
+    "--flagfile=recipes/longer.flags":
+        "No such file or directory. Did you mean recipes/long.flags?\n"
+        "There are recipes/long.flags, recipes/short.flags.",
+    "--flagfile=recipes": "--flagfile=recipes can't be opened: Is a directory.",
+    "--teacher=toy.keras --dataset=toy.npz --max_drop=2":
+        "--max_drop=2 is for --in_place, which is not given.",
+    "--teacher=toy.keras --dataset=toy.npz --flagfile=drop.txt": "Give --in_place, too, or",
     "--teacher=~/missing.keras --dataset=toy.npz": "home/missing.keras does not exist",
     "--teacher=toy.keras --dataset=toy.npz --num_steps=0": "--num_steps=0 searches no students",
     "--teacher=toy.keras --dataset=toy.npz --num_steps=0 --run_dir=new": "Raise --num_steps",
@@ -195,6 +208,21 @@ LATE = {
     "--teacher=toy.keras --dataset=four.npz": "has 3 classes, the data set four.npz has 4",
     "--teacher=toy.keras --dataset=narrow.npz": "(8,), the training data has (7,)",
     "--teacher=toy.keras --dataset=narrow.npz --dry_run": "(8,), the training data has (7,)",
+    **{
+        f"--teacher={teacher} --{flag}{more}": text
+        for flag, text in {
+            "metric=AUC": "The metric 'AUC' can't be computed from the labels",
+            "metric=accurate": "Unknown metric 'accurate'.",
+            "metric=categorical_accuracy": "takes one-hot labels",
+            "loss=hinge": "The loss can't be computed from the labels",
+        }.items()
+        for teacher in (
+            "toy.keras --dataset=toy.npz",
+            "resnet18(width=1) --dataset=pictures.npz --teacher_epochs=1000",
+        )
+        for more in ("", " --run_dir=new", " --dry_run")
+    },
+    "--teacher=toy.keras --dataset=narrow.npz --metric=AUC": "(8,), the training data has (7,)",
     "--teacher=toy.keras --dataset=missing.npz": "--dataset=missing.npz does not exist",
     "--teacher=toy.keras --dataset=cifar01": "Did you mean 'cifar10'?",
     "--teacher=toy.keras --dataset=notes.txt": "a kind that is not read",
@@ -263,6 +291,8 @@ def test_help_lists_flags_and_names(folder):
     for name in ("resnet18", "cifar100", "evolution", "soft_targets", "litert"):
         assert name in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 90
+    told = " ".join(result.stdout.split())
+    assert "BatchNormalization (batch_norm; as l2 among channels that not all have such" in told
 
 
 def test_a_reader_who_leaves_is_no_error(folder):
@@ -306,6 +336,7 @@ def test_a_dry_run_prints_and_writes_nothing(folder):
     for text in ("Data set toy.npz: 86", "Teacher toy:", "Search space:", "Full training:"):
         assert text in result.stdout
     assert "Training of the teacher" not in result.stdout
+    assert "This is not the time that it will take, but the least" in result.stdout
     assert sorted(folder.rglob("*")) == before
 
 

@@ -15,6 +15,8 @@ import tensorflow as tf
 from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
 from esnac_tf.datasets.structures import (
     StructuredBatches,
+    check_examples_are_finite,
+    check_weights,
     dataset_of,
     structured_evaluation_batches,
 )
@@ -37,8 +39,8 @@ class DatasetBatches:
         num_batches: How many batches a pass has, None if that is not known.
 
     Raises:
-        UserError: The dataset is empty or has no end, its elements are neither, or a class of
-            its first batch is out of range.
+        UserError: The dataset is empty or has no end, its elements are neither, or in its first
+            batch a class is out of range, an example not finite, or a weight negative.
     """
 
     def __init__(
@@ -81,12 +83,12 @@ def given_training_batches(
         batch_size: Of arrays; a dataset has its own.
         seed: Seed of shuffling.
         num_classes: C, as the model has it: labels must be in 0 .. C - 1, one-hot labels must
-            have C columns. None checks neither. Of datasets the first batch is looked at.
+            have C columns. None checks neither.
         is_classifier: Whether labels are classes; else they are taken as they are.
 
     Raises:
-        UserError: The data is neither, its parts don't fit each other, or the labels are out of
-            range.
+        UserError: The data is neither, its parts don't fit each other, the labels are out of range,
+            examples are not finite, or weights negative. Of datasets the first batch is looked at.
 
     Example:
         >>> given_training_batches((np.zeros((10, 2)), np.zeros(10, int)), 4).num_batches
@@ -119,8 +121,8 @@ def given_evaluation_batches(
         is_classifier: Likewise.
 
     Raises:
-        UserError: The data is neither, its parts don't fit each other, or the labels are out of
-            range.
+        UserError: The data is neither, its parts don't fit each other, the labels are out of range,
+            examples are not finite, or weights negative. Of datasets the first batch is looked at.
 
     Example:
         >>> dataset = given_evaluation_batches((np.zeros((5, 2)), np.zeros(5, int)), 4)
@@ -163,6 +165,7 @@ def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[An
                 "Weights must be one number for each example, [N], received an array of shape "
                 f"{weight.shape}.\nGive (x, y, weight) with such weights, or (x, y)."
             )
+        check_weights(weight)
         x, y, _ = _arrays(data[:2], num_classes, is_classifier)
         return x, y, weight.astype(np.float32)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -257,8 +260,11 @@ def _checked(
 def _first_size(
     dataset: tf.data.Dataset, num_classes: int | None, is_classifier: bool = True
 ) -> int:
-    """The size of the first batch, whose labels are looked at."""
-    for _, y, *_ in dataset.take(1):
+    """The size of the first batch, which is looked at."""
+    for x, y, *weight in dataset.take(1):
+        check_examples_are_finite(x, "The first batch")
+        for numbers in weight:
+            check_weights(numbers, "The first batch")
         if is_classifier:
             _check_range(y.numpy(), num_classes)
         return int(tf.nest.flatten(y)[0].shape[0])

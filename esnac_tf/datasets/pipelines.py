@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.splits import Array, channel_statistics, check_augmentation
+from esnac_tf.datasets.structures import check_examples_are_finite
 from esnac_tf.errors import UserError
 
 PADDING = 4
@@ -39,7 +40,7 @@ class TrainingBatches:
         num_batches: How many batches an epoch has, N // B.
 
     Raises:
-        UserError: If the arguments don't fit each other.
+        UserError: If the arguments don't fit each other, or `x` holds NaN or infinity.
 
     Example:
         >>> x, y = np.zeros([10, 8, 8, 3], np.uint8), np.arange(10)
@@ -148,7 +149,7 @@ def evaluation_batches(x: Array, y: Array, batch_size: int) -> tf.data.Dataset:
         of times, and may be given to `strategy.experimental_distribute_dataset`.
 
     Raises:
-        UserError: If the arguments don't fit each other.
+        UserError: If the arguments don't fit each other, or `x` holds NaN or infinity.
 
     Example:
         >>> for x, y, weight in evaluation_batches(np.ones([3, 1]), np.array([4, 5, 6]), 2):
@@ -221,6 +222,7 @@ def _check(x: Array, y: Array, batch_size: int) -> None:
         )
     if batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
+    check_examples_are_finite(x)
 
 
 def _in_memory(x: Array, y: Array) -> tuple[tf.Tensor, tf.Tensor]:

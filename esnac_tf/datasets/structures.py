@@ -32,7 +32,7 @@ class StructuredBatches:
         num_batches: How many batches an epoch has, N // B.
 
     Raises:
-        UserError: The arrays have different N.
+        UserError: The arrays have different N, or `x` holds NaN or infinity.
 
     Example:
         >>> batches = StructuredBatches({"a": np.zeros((5, 2))}, np.zeros((5, 3)), batch_size=2)
@@ -82,7 +82,7 @@ def structured_evaluation_batches(
         ceil(N / B) elements (x, y, weight [B]); the last is filled up with rows of weight 0.
 
     Raises:
-        UserError: The arrays have different N.
+        UserError: The arrays have different N, or `x` holds NaN or infinity.
 
     Example:
         >>> for x, y, weight in structured_evaluation_batches(np.zeros(3), np.zeros(3), 2):
@@ -139,8 +139,64 @@ def dataset_of(batches: keras.utils.PyDataset) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(number))
 
 
+def check_examples_are_finite(x: Any, where: str = "The data") -> None:
+    """Refuses examples with NaN or infinity, which no training recovers from.
+
+    Args:
+        x: Arrays or tensors [N, ...], in any structure.
+        where: What they are, as the beginning of a sentence.
+
+    Raises:
+        UserError: There is such a number.
+
+    Example:
+        >>> check_examples_are_finite({"a": np.array([[1.0], [np.nan]])})
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: The data holds NaN or infinity, first in example 1.
+        Leave such examples out, or put numbers there: np.nan_to_num(x) does.
+    """
+    for part in tf.nest.flatten(x):
+        array = np.asarray(part)
+        if array.dtype.kind != "f" or not array.size:
+            continue
+        if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # needs no second array
+            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            raise UserError(
+                f"{where} holds NaN or infinity, first in example {int(bad.argmax())}.\n"
+                "Leave such examples out, or put numbers there: np.nan_to_num(x) does."
+            )
+
+
+def check_weights(weight: Any, where: str = "The data") -> None:
+    """Refuses weights of examples that are negative, NaN or infinite.
+
+    Args:
+        weight: Numbers [N].
+        where: What holds them, as the beginning of a sentence.
+
+    Raises:
+        UserError: There is such a weight.
+
+    Example:
+        >>> check_weights(np.array([1.0, -2.0]))
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: The data gives example 1 the weight -2.0.
+        Weights must be finite and at least 0; 0 leaves an example out.
+    """
+    weight = np.asarray(weight).reshape(-1)
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        first = int(bad.argmax())
+        raise UserError(
+            f"{where} gives example {first} the weight {weight[first]}.\n"
+            "Weights must be finite and at least 0; 0 leaves an example out."
+        )
+
+
 def _tensors(parts: Any) -> tuple[Any, int]:
-    """Tensors of arrays, float64 as float32, and N."""
+    """Tensors of (x, y, ...) of arrays, float64 as float32, and N."""
 
     def tensor(part: Any) -> tf.Tensor:
         array = np.asarray(part)
@@ -153,6 +209,7 @@ def _tensors(parts: Any) -> tuple[Any, int]:
 
     # tf.data makes one tensor of a list, and none of a tuple.
     parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)
+    check_examples_are_finite(parts[0])
     parts = tf.nest.map_structure(tensor, parts)
     lengths = {int(part.shape[0]) for part in tf.nest.flatten(parts)}
     if len(lengths) != 1 or 0 in lengths:

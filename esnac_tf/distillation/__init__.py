@@ -34,12 +34,13 @@ from typing import TYPE_CHECKING, Any
 
 from esnac_tf.distillation import losses
 from esnac_tf.distillation.devices import DISTRIBUTE, get_strategy
-from esnac_tf.distillation.training_config import DIRECTIONS, TrainingConfig
+from esnac_tf.distillation.training_config import DIRECTIONS, OPTIMIZERS, TrainingConfig
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 
 __all__ = [
     "DIRECTIONS",
     "DISTRIBUTE",
+    "OPTIMIZERS",
     "EpochRecord",
     "TrainingConfig",
     "TrainingOutcome",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.evaluation import Evaluation, Score, with_weight
 from esnac_tf.distillation.output_losses import named_parts
+from esnac_tf.distillation.output_masks import masks_of, with_masks
 from esnac_tf.distillation.step_error import StepError, as_step_errors
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
@@ -115,15 +117,17 @@ class MetricEvaluation:
         finite, total, loss = 0.0, 0.0, 0.0
         for x, y, weight in self._batches:
             with as_step_errors(Exception):
-                outputs = self._together(forward(x))
+                outputs, masks = self._together(forward(x))
                 labels, weights = self._together(y), self._together(weight)
             is_row = weights.numpy() > 0
             if not is_row.any():
                 continue
             if not is_row.all():
-                outputs, labels, weights = keras.tree.map_structure(
-                    lambda tensor, is_row=is_row: tensor[is_row], (outputs, labels, weights)
+                outputs, masks, labels, weights = keras.tree.map_structure(
+                    lambda tensor, is_row=is_row: None if tensor is None else tensor[is_row],
+                    (outputs, masks, labels, weights),
                 )
+            outputs = with_masks(outputs, masks)
             total += float(tf.reduce_sum(weights))
             finite += float(tf.reduce_sum(tf.where(_finite_rows(outputs), weights, 0.0)))
             try:
@@ -172,12 +176,15 @@ class MetricEvaluation:
 
     def _forward(self, model: keras.Model, jit_compile: bool) -> Any:
         def forward(x: Any) -> Any:
-            return model(x, training=False)
+            outputs = model(x, training=False)
+            return outputs, masks_of(outputs)
 
         replica = (
             tf.function(forward, autograph=False, jit_compile=True) if jit_compile else forward
         )
-        return tf.function(lambda x: self._strategy.run(replica, (x,)), autograph=False)
+        # TensorFlow takes functions of the same code for one that it traces again and again, and
+        # warns; a partial has no code.
+        return tf.function(functools.partial(_run, self._strategy, replica), autograph=False)
 
     def _together(self, structure: Any) -> Any:
         """The rows of all replicas in one tensor."""
@@ -185,9 +192,15 @@ class MetricEvaluation:
             return structure
 
         def gather(value: Any) -> Any:
+            if value is None:
+                return None
             return tf.concat(self._strategy.experimental_local_results(value), axis=0)
 
         return tf.nest.map_structure(gather, structure)
+
+
+def _run(strategy: tf.distribute.Strategy, replica: Any, x: Any) -> Any:
+    return strategy.run(replica, (x,))
 
 
 def _finite_rows(outputs: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from esnac_tf.distillation.output_masks import mask_of, masked
 from esnac_tf.errors import UserError
 
 
@@ -25,7 +26,7 @@ class LabelLoss:
         weights: Likewise a list or dict of numbers; None: 1 each.
         output_names: Names of the outputs of a model that gives no dict.
 
-    What a mask of an output would leave out counts like the rest.
+    What the mask of an output leaves out does not count: the mean is over the rest of the batch.
 
     Example:
         >>> labels, outputs = tf.zeros((2, 3)), tf.ones((2, 3))
@@ -145,7 +146,7 @@ def _per_example(loss: Any, target: Any, output: Any) -> Any:
         target = tf.cast(target, output.dtype)
     if target.shape.rank == output.shape.rank - 1 and output.shape[-1] == 1:
         target = target[..., tf.newaxis]
-    values = tf.cast(function(target, output), tf.float32)
+    values = masked(tf.cast(function(target, output), tf.float32), mask_of(output))
     if values.shape.rank == 0:  # a mean over all: each example's share is the whole
         return tf.fill(tf.shape(output)[:1], values)
     return tf.reduce_mean(values, axis=list(range(1, values.shape.rank or 0)))

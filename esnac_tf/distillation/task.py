@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from esnac_tf.distillation.output_masks import masks_of, with_masks
 from esnac_tf.distillation.training_config import DIRECTIONS
 from esnac_tf.errors import UserError
 
@@ -200,4 +201,6 @@ def _keras_metric(metric: Any) -> keras.metrics.Metric:
 
 
 def _as_float32(output: Any) -> Any:
-    return tf.cast(output, tf.float32) if output.dtype.is_floating else output
+    if not output.dtype.is_floating or output.dtype == tf.float32:
+        return output
+    return with_masks(tf.cast(output, tf.float32), masks_of(output))

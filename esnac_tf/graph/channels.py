@@ -66,6 +66,7 @@ class ChannelGraph:
 
     Attributes:
         labels: Slot numbers of every tensor's channels (`PINNED` for those in no group).
+        vanishing: The tensors whose channels are zero where the weights that create them are.
         created_roles: For each layer that creates channels, their slots by their role.
         consumed_roles: For each layer that has weights for its inputs' channels, likewise.
         groups: All groups, those that can't shrink included.
@@ -73,6 +74,7 @@ class ChannelGraph:
     """
 
     labels: Mapping[TensorReference, Labels]
+    vanishing: frozenset[TensorReference]
     created_roles: Mapping[str, Mapping[str, Labels]]
     consumed_roles: Mapping[str, Mapping[str, Labels]]
     groups: tuple[ChannelGroup, ...]
@@ -116,10 +118,9 @@ def trace_channels(architecture: Architecture) -> ChannelGraph:
     """
     trace = _TeacherTrace()
     tensors = propagate(architecture, trace)
-    labels = {reference: tensor.labels for reference, tensor in tensors.items()}
     for reference in architecture.output_references:
-        trace.pin(labels[reference])
-    return _solve(trace, labels)
+        trace.pin(tensors[reference].labels)
+    return _solve(trace, tensors)
 
 
 def propagate(
@@ -212,7 +213,7 @@ class _TeacherTrace:
         self.balanced.append(rows)
 
 
-def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> ChannelGraph:
+def _solve(trace: _TeacherTrace, tensors: Mapping[TensorReference, ChannelTensor]) -> ChannelGraph:
     """Slots from ties, groups from common layers and balances, bundles from balances."""
     # The anonymous pinned channel takes part in ties as the last number.
     anonymous = trace.num_channels
@@ -245,7 +246,8 @@ def _solve(trace: _TeacherTrace, labels: Mapping[TensorReference, Labels]) -> Ch
         groups.append(_group(name, members, list(created.values()), balanced, pinned_slots))
     numbers = np.array([order.get(int(number), -1) for number in group_of_slot], np.int64)
     return ChannelGraph(
-        labels={reference: to_slots(channels) for reference, channels in labels.items()},
+        labels={reference: to_slots(tensor.labels) for reference, tensor in tensors.items()},
+        vanishing=frozenset(key for key, tensor in tensors.items() if tensor.vanishes),
         created_roles=_by_layer(created),
         consumed_roles=_by_layer({key: to_slots(value) for key, value in trace.consumed.items()}),
         groups=tuple(groups),

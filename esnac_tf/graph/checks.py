@@ -10,7 +10,12 @@ import tensorflow as tf
 
 from esnac_tf.errors import UserError
 from esnac_tf.graph.parsing import functional_model
-from esnac_tf.graph.teacher import TeacherGraph
+from esnac_tf.graph.protection import OUTPUT_REASON, fixed_groups
+from esnac_tf.graph.teacher import TeacherGraph, why_not_removable
+from esnac_tf.layers import handler_of
+
+# So many reasons are told why a model can't be made smaller.
+_TOLD_OBSTACLES = 3
 
 
 def check_classifier(model: keras.Model) -> int:
@@ -58,11 +63,31 @@ def check_searchable(graph: TeacherGraph) -> None:
     Raises:
         UserError: So it is.
     """
-    if not graph.width_groups and not graph.removals:
-        raise UserError(
-            f"Nothing can be taken from {graph.architecture.name!r}: no layer can be removed and "
-            "no width shrunk.\nIts layers may be unknown to this package."
-        )
+    if graph.width_groups or graph.removals:
+        return
+    used = [graph.architecture.layer_of(call) for node in graph.nodes for call in node.calls]
+    known = all(handler_of(layer).is_known for layer in used)
+    hint = "Give a model with hidden layers whose channels may go."
+    raise UserError(
+        f"Nothing can be taken from {graph.architecture.name!r}: {'; '.join(_obstacles(graph))}.\n"
+        f"{hint if known else 'CONTRIBUTING.md tells how this package learns layers of your own.'}"
+    )
+
+
+def _obstacles(graph: TeacherGraph) -> list[str]:
+    """What keeps channels and layers, the first few; an output, which always does, comes last."""
+    inner: list[str] = []
+    outputs: list[str] = []
+    for index, reason in fixed_groups(graph.architecture, graph.channels).items():
+        name = graph.channels.groups[index].name
+        told = outputs if reason == OUTPUT_REASON else inner
+        told.append(f"the channels of {name!r} can't be fewer, as {reason}")
+    layers = [
+        f"{name!r} can't be removed, as {why_not_removable(graph, name)}"
+        for name in dict.fromkeys(node.calls[0].layer for node in graph.nodes)
+        if name not in graph.channels.created_roles
+    ]
+    return [*inner, *layers, *outputs][:_TOLD_OBSTACLES]
 
 
 def check_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> None:

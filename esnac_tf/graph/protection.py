@@ -1,17 +1,26 @@
-"""Layers that no student may change: their configuration and the shapes of their weights stay."""
+"""What no student changes: layers that are protected, and channels that can't go, with the reasons.
+
+Of a protected layer the configuration and the shapes of its weights stay.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
-from esnac_tf.architecture import Architecture, TensorReference
+from esnac_tf.architecture import Architecture, LayerCall, TensorReference
 from esnac_tf.errors import UserError
-from esnac_tf.graph.channels import ChannelGraph
+from esnac_tf.graph.channels import ChannelGraph, tensor_call
 from esnac_tf.graph.sequence import is_plain_sum
+from esnac_tf.layers import handler_of
+from esnac_tf.layers.channels import PINNED, ChannelTensor, Labels, channel_axes
+from esnac_tf.layers.handler import compares_channels
 
 # So many names of layers are told where none matches.
 _TOLD_NAMES = 8
+# Why the channels of an output are kept.
+OUTPUT_REASON = "they are an output of the model"
 
 
 def protected_layers(architecture: Architecture, pattern: str) -> frozenset[str]:
@@ -85,3 +94,99 @@ def terms_of_sums(
         if is_kept and is_plain_sum(architecture, call):
             terms.update(call.inputs)
     return frozenset(terms)
+
+
+def fixed_groups(architecture: Architecture, channels: ChannelGraph) -> dict[int, str]:
+    """Why the channel groups that can't shrink can't, in a few words each.
+
+    Args:
+        architecture: The model's.
+        channels: Its channel dependencies.
+
+    Returns:
+        A reason for the index of each such group; it speaks of the group's channels as "they".
+    """
+    fixed = {index for index, group in enumerate(channels.groups) if not group.is_shrinkable}
+    reasons: dict[int, str] = {}
+    for reference in architecture.output_references:
+        for index in channels.groups_of(channels.labels[reference]) & fixed:
+            reasons[index] = OUTPUT_REASON
+    for call in architecture.calls:
+        touched = [channels.labels[reference] for reference in call.inputs]
+        touched += channels.created_roles.get(call.layer, {}).values()
+        if call.inputs and _union(map(channels.groups_of, touched)) & fixed:
+            for index, reason in _reasons_at(architecture, channels, call).items():
+                reasons.setdefault(index, reason)
+    for index in fixed:
+        group = channels.groups[index]
+        if group.width == 1:
+            reasons.setdefault(index, "there is one only")
+        elif group.bundles:
+            reasons.setdefault(index, "they can only go all at once")
+        reasons.setdefault(index, "a layer needs all of them")
+    return {index: reasons[index] for index in sorted(fixed)}
+
+
+def _reasons_at(
+    architecture: Architecture, channels: ChannelGraph, call: LayerCall
+) -> dict[int, str]:
+    """The groups that the layer of a call fixes, each with the reason."""
+    tensors = {
+        reference: ChannelTensor(
+            architecture.shapes[reference][1:],
+            channels.labels[reference],
+            channel_axes(channels.labels[reference]),
+            reference in channels.vanishing,
+        )
+        for reference in call.inputs
+    }
+    with_tensors = tensor_call(architecture, call, tensors)
+    layer, handler = with_tensors.layer, handler_of(with_tensors.layer)
+    trace = _FixingTrace(channels)
+    handler.propagate(with_tensors, trace)
+    joined = f"{call.layer!r} joins them with others that can't go"
+    reason = f"{call.layer!r} ({layer.class_name}) needs all of them"
+    has_fixed = any((tensor.labels == PINNED).any() for tensor in tensors.values())
+    if handler.is_known and len(tensors) > 1 and has_fixed:
+        reason = joined
+    compared: frozenset[int] = frozenset()
+    if compares_channels(layer.config.get("activation")):  # of what it makes, else of its input
+        made = channels.created_roles.get(call.layer, {}).values()
+        compared = trace.pinned & (_union(map(channels.groups_of, made)) or trace.pinned)
+    return {
+        **dict.fromkeys(trace.joined, joined),
+        **dict.fromkeys(trace.pinned, reason),
+        **dict.fromkeys(compared, f"the activation of {call.layer!r} compares them"),
+    }
+
+
+class _FixingTrace:
+    """Learns which groups a layer fixes, by itself or by joining them with fixed channels."""
+
+    def __init__(self, channels: ChannelGraph) -> None:
+        self._channels = channels
+        self.pinned: frozenset[int] = frozenset()
+        self.joined: frozenset[int] = frozenset()
+
+    def source(self, layer: str, length: int, role: str = "out") -> Labels:
+        return self._channels.created_roles[layer][role]
+
+    def consume(self, layer: str, channels: Labels, role: str = "in") -> None:
+        self.tie(self._channels.consumed_roles[layer][role], channels)  # those of its first call
+
+    def pin(self, channels: Labels) -> None:
+        self.pinned |= self._channels.groups_of(channels)
+
+    def tie(self, first: Labels, second: Labels) -> None:
+        first, second = first.reshape(-1), second.reshape(-1)
+        met = (first == PINNED) | (second == PINNED)  # others of both may go all the same
+        self.joined |= self._channels.groups_of(first[met])
+        self.joined |= self._channels.groups_of(second[met])
+
+    def balance(self, rows: Labels) -> None:
+        if (rows == PINNED).any():
+            self.joined |= self._channels.groups_of(rows)
+
+
+def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*sets)

@@ -8,7 +8,7 @@ are one node.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from esnac_tf.architecture import Architecture, LayerCall, Shape, TensorReference
 from esnac_tf.layers import LayerHandler, handler_of
@@ -108,19 +108,17 @@ def _may_be_identity(architecture: Architecture, call: LayerCall) -> bool:
     if handler_of(layer).is_known or layer.is_operation or not call.inputs:
         return False
     first, *others = call.inputs
-    aside = _upstream(architecture, others) - _upstream(architecture, [first])
+    calls = {(call.layer, call.call): call for call in architecture.calls}
+    aside = _upstream(calls, others) - _upstream(calls, [first])
     return all(
-        not other.inputs or architecture.layer_of(other).is_operation
-        for other in architecture.calls
-        if (other.layer, other.call) in aside
+        not calls[key].inputs or architecture.layer_of(calls[key]).is_operation for key in aside
     )
 
 
 def _upstream(
-    architecture: Architecture, references: Sequence[TensorReference]
+    calls: Mapping[tuple[str, int], LayerCall], references: Sequence[TensorReference]
 ) -> set[tuple[str, int]]:
-    """All calls (layer, number) that have a part in some tensors."""
-    calls = {(call.layer, call.call): call for call in architecture.calls}
+    """The keys (layer, number) of all calls that have a part in some tensors."""
     found: set[tuple[str, int]] = set()
     waiting = list(references)
     while waiting:

@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from esnac_tf.architecture import CHANNEL_GROUPS, Architecture, TensorReference
+from esnac_tf.architecture import CHANNEL_GROUPS, Architecture, LayerCall, Shape, TensorReference
 from esnac_tf.errors import UserError
 from esnac_tf.graph.channels import ChannelGraph, trace_channels
 from esnac_tf.graph.parsing import parse
 from esnac_tf.graph.protection import fix_widths, protected_layers, terms_of_sums
 from esnac_tf.graph.sequence import Node, is_plain_sum, layer_sequence
+from esnac_tf.layers import handler_of
 from esnac_tf.layers.channels import PINNED, Labels
 
 # Two channel groups that an action makes equally wide, or None where it joins nothing.
@@ -327,3 +328,64 @@ def node_widths(graph: TeacherGraph) -> tuple[npt.NDArray[np.int64], npt.NDArray
         np.array([node.input_shape[-1] or 0 for node in graph.nodes]),
         np.array([node.output_shape[-1] or 0 for node in graph.nodes]),
     )
+
+
+def nodes_of(graph: TeacherGraph, name: str) -> list[Node]:
+    """The nodes of the layer sequence that a layer has a part in."""
+    return [node for node in graph.nodes if any(call.layer == name for call in node.calls)]
+
+
+def why_no_node(graph: TeacherGraph, name: str) -> str | None:
+    """Why a layer is no node of the layer sequence; None if it is one."""
+    if nodes_of(graph, name):
+        return None
+    call = _calls_of(graph, name)[0]
+    if not call.inputs:
+        return f"{name!r} is an input of the model"
+    if is_plain_sum(graph.architecture, call):
+        return f"{name!r} is a sum; name layers before or after it"
+    return f"{name!r} prepares the model's input"
+
+
+def why_not_removable(graph: TeacherGraph, name: str) -> str:
+    """Why a layer can't be removed, in a few words that speak of it as "it"."""
+    no_node = why_no_node(graph, name)
+    if no_node:
+        return no_node
+    node, *others = nodes_of(graph, name)
+    layer = graph.architecture.layers[name]
+    if len(_calls_of(graph, name)) > 1 or others:
+        return f"it is called {len(_calls_of(graph, name))} times"
+    if node.name != name:
+        return f"it is part of what {node.name!r} begins; remove that"
+    is_known = handler_of(layer).is_known
+    if not is_known and layer.is_operation:
+        return f"nodes of the class {layer.class_name} are kept as they are"
+    if node.output in graph.architecture.output_references:
+        return "it gives an output of the model"
+    if is_known and len(node.inputs) > 1:
+        return f"it takes {len(node.inputs)} inputs"
+    if node.input_shape != node.output_shape:
+        return f"it takes {shape_text(node.input_shape)} and gives {shape_text(node.output_shape)}"
+    if None in node.input_shape[1:]:
+        return f"the shape {shape_text(node.input_shape)} that it takes is not wholly known"
+    if not (node.takes_floats and node.gives_floats):
+        return "it takes or gives whole numbers or texts"
+    if not node.is_removable:
+        return "it has several outputs, or layers make for it alone what else it takes"
+    return "what it gives can get narrower, and what it takes not in the same way, or conversely"
+
+
+def _calls_of(graph: TeacherGraph, name: str) -> list[LayerCall]:
+    """All calls of a layer."""
+    return [call for call in graph.architecture.calls if call.layer == name]
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape without the batch axis.
+
+    Example:
+        >>> shape_text((None, 8, None, 3))
+        '[8, None, 3]'
+    """
+    return str(list(shape[1:]))

@@ -169,7 +169,14 @@ class GroupedQueryAttention(LayerHandler):
 
 
 class Attention(LayerHandler):
-    """Attention without heads: queries and keys meet channel by channel."""
+    """Attention without heads: queries and keys meet channel by channel, and are summed over them.
+
+        scores = sum(query * key, axis=-1)                      # "dot"
+        scores = sum(scale * tanh(query + key), axis=-1)        # additive, and "concat"
+
+    A channel may go from a product if it is zero in one of both, from a sum behind tanh if it is
+    in both. Additive attention with a scale has a weight for each channel: there any may go.
+    """
 
     class_names = ("AdditiveAttention", "Attention")
 
@@ -187,14 +194,28 @@ class Attention(LayerHandler):
         if channels is None or key.along(last) is None or value.along(last) is None:
             return pinned(call, trace)
         trace.tie(channels, key.labels)
+        if not _adds_nothing(call.layer, query, key):
+            trace.pin(channels)
         _pin_others(call, tensors, trace)
         return value.labels, unlabelled(call.output_shapes.get(1, ()))
+
+    def vanishes(self, call: TensorCall) -> bool:
+        """Where the value does: it is weighted by scores that all of its channels share."""
+        return as_tensor(call.argument(0, "inputs")[1]).vanishes
 
     def multiply_adds(self, call: TensorCall) -> int:
         """Products of queries with keys, and weighted sums of values."""
         query, value = (as_tensor(value) for value in call.argument(0, "inputs")[:2])
         positions = elements(query.shape[:-1]) * elements(value.shape[:-1])
         return positions * ((query.shape[-1] or 1) + (value.shape[-1] or 1))
+
+
+def _adds_nothing(layer: LayerConfig, query: ChannelTensor, key: ChannelTensor) -> bool:
+    """Whether a channel whose weights are zero is nothing in the scores of `Attention`."""
+    if layer.class_name == "AdditiveAttention" and layer.config["use_scale"]:
+        return True
+    is_product = layer.config.get("score_mode") == "dot"  # additive attention has no mode
+    return (any if is_product else all)(tensor.vanishes for tensor in (query, key))
 
 
 def _inputs(call: TensorCall) -> tuple[ChannelTensor, ChannelTensor, ChannelTensor]:

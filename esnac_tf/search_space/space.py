@@ -252,21 +252,20 @@ class SearchSpace:
         # Each removable node goes below a share of its own; at 0 all are gone.
         shares = np.zeros(drawn.removed.shape)
         shares[:, self._removable] = 1 - generator.random((len(rows), len(self._removable)))
+        narrow = self._budget.largest(len(rows), narrowed)
+        left = np.flatnonzero(~self._budget.fits(narrow))
+        wide = drawn[left]
 
         def thinned(share: npt.NDArray[np.float64]) -> Candidates:
-            removed = drawn.removed | (shares > share[:, None])
-            least = np.broadcast_to(self._least, drawn.widths.shape)
-            return self.settle(Candidates(removed, least, drawn.skips))
+            removed = wide.removed | (shares[left] > share[:, None])
+            least = np.broadcast_to(self._least, wide.widths.shape)
+            return self.settle(Candidates(removed, least, wide.skips))
 
-        narrow = self._budget.largest(len(rows), narrowed)
-        thin = self._budget.largest(len(rows), thinned)
-        enough = self._budget.fits(narrow)[:, None]
-        for whole, first, second in (
-            (candidates.removed, narrow.removed, thin.removed),
-            (candidates.widths, narrow.widths, thin.widths),
-            (candidates.skips, narrow.skips, thin.skips),
-        ):
-            whole[rows] = np.where(enough, first, second)
+        thin = self._budget.largest(len(left), thinned)
+        for chosen, fitting in ((rows, narrow), (rows[left], thin)):
+            candidates.removed[chosen] = fitting.removed
+            candidates.widths[chosen] = fitting.widths
+            candidates.skips[chosen] = fitting.skips
         return candidates
 
     def _shrunk(self, ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

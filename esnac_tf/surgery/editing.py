@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import keras
 
-from esnac_tf.architecture import ActionSet
+from esnac_tf.architecture import CHANNEL_GROUPS, ActionSet
 from esnac_tf.compilation import compile_like
 from esnac_tf.errors import InfeasibleStudentError, UserError
-from esnac_tf.graph.teacher import analyse
+from esnac_tf.graph.teacher import TeacherGraph, analyse
 from esnac_tf.student import StudentBuilder
 from esnac_tf.surgery.places import layer_name, removable_node, skip_pair
 
@@ -46,7 +46,28 @@ def apply(
         23
     """
     graph = analyse(model, channel_groups)
+    _check_group_names(model, graph, actions, channel_groups)
     return build(StudentBuilder(model, graph, channel_importance), model, actions)
+
+
+def _check_group_names(
+    model: keras.Model, graph: TeacherGraph, actions: ActionSet, channel_groups: str
+) -> None:
+    """Refuses widths of groups that the model has with the other setting of `channel_groups`.
+
+    Raises:
+        UserError: There are such.
+    """
+    given = {name for name, _ in actions.widths}
+    unknown = sorted(given - {group.name for group in graph.width_groups})
+    [other] = set(CHANNEL_GROUPS) - {channel_groups}
+    if unknown and given <= {group.name for group in analyse(model, other).width_groups}:
+        raise UserError(
+            f"The model {model.name!r} has no channel group {unknown[0]!r} with "
+            f"channel_groups={channel_groups!r}.\n"
+            f"With channel_groups={other!r} it has: give apply the setting of the search that "
+            "found these actions."
+        )
 
 
 def remove_layer(model: keras.Model, layer: str | keras.layers.Layer) -> keras.Model:

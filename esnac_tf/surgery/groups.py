@@ -7,12 +7,8 @@ from collections.abc import Iterable
 
 import keras
 
-from esnac_tf.architecture import Architecture, LayerCall
-from esnac_tf.graph.channels import ChannelGraph, tensor_call
+from esnac_tf.graph.protection import fixed_groups
 from esnac_tf.graph.teacher import analyse
-from esnac_tf.layers import handler_of
-from esnac_tf.layers.channels import PINNED, ChannelTensor, Labels, channel_axes
-from esnac_tf.layers.handler import compares_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,88 +91,6 @@ def channel_groups(model: keras.Model) -> list[ChannelGroup]:
         )
         for index, group in enumerate(channels.groups)
     ]
-
-
-def fixed_groups(architecture: Architecture, channels: ChannelGraph) -> dict[int, str]:
-    """Why the channel groups that can't shrink can't, in a few words each.
-
-    Args:
-        architecture: The model's.
-        channels: Its channel dependencies.
-
-    Returns:
-        A reason for the index of each such group; it speaks of the group's channels as "they".
-    """
-    fixed = {index for index, group in enumerate(channels.groups) if not group.is_shrinkable}
-    reasons: dict[int, str] = {}
-    for reference in architecture.output_references:
-        for index in channels.groups_of(channels.labels[reference]) & fixed:
-            reasons[index] = "they are an output of the model"
-    for call in architecture.calls:
-        touched = [channels.labels[reference] for reference in call.inputs]
-        touched += channels.created_roles.get(call.layer, {}).values()
-        if call.inputs and _union(map(channels.groups_of, touched)) & fixed:
-            for index, reason in _reasons_at(architecture, channels, call).items():
-                reasons.setdefault(index, reason)
-    for index in fixed:
-        group = channels.groups[index]
-        if group.width == 1:
-            reasons.setdefault(index, "there is one only")
-        elif group.bundles:
-            reasons.setdefault(index, "they can only go all at once")
-        reasons.setdefault(index, "a layer needs all of them")
-    return {index: reasons[index] for index in sorted(fixed)}
-
-
-def _reasons_at(
-    architecture: Architecture, channels: ChannelGraph, call: LayerCall
-) -> dict[int, str]:
-    """The groups that the layer of a call fixes, each with the reason."""
-    tensors = {
-        reference: ChannelTensor(
-            architecture.shapes[reference][1:],
-            channels.labels[reference],
-            channel_axes(channels.labels[reference]),
-        )
-        for reference in call.inputs
-    }
-    with_tensors = tensor_call(architecture, call, tensors)
-    layer = with_tensors.layer
-    trace = _FixingTrace(channels)
-    handler_of(layer).propagate(with_tensors, trace)
-    joined = f"{call.layer!r} joins them with others that can't go"
-    reason = f"{call.layer!r} ({layer.class_name}) needs all of them"
-    if compares_channels(layer.config.get("activation")):
-        reason = f"the activation of {call.layer!r} compares them"
-    elif len(tensors) > 1 and any((tensor.labels == PINNED).any() for tensor in tensors.values()):
-        reason = joined
-    return {**dict.fromkeys(trace.joined, joined), **dict.fromkeys(trace.pinned, reason)}
-
-
-class _FixingTrace:
-    """Learns which groups a layer fixes, by itself or by joining them with fixed channels."""
-
-    def __init__(self, channels: ChannelGraph) -> None:
-        self._channels = channels
-        self.pinned: frozenset[int] = frozenset()
-        self.joined: frozenset[int] = frozenset()
-
-    def source(self, layer: str, length: int, role: str = "out") -> Labels:
-        return self._channels.created_roles[layer][role]
-
-    def consume(self, layer: str, channels: Labels, role: str = "in") -> None:
-        pass
-
-    def pin(self, channels: Labels) -> None:
-        self.pinned |= self._channels.groups_of(channels)
-
-    def tie(self, first: Labels, second: Labels) -> None:
-        if (first == PINNED).any() or (second == PINNED).any():
-            self.joined |= self._channels.groups_of(first) | self._channels.groups_of(second)
-
-    def balance(self, rows: Labels) -> None:
-        if (rows == PINNED).any():
-            self.joined |= self._channels.groups_of(rows)
 
 
 def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:

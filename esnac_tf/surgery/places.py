@@ -6,12 +6,16 @@ import difflib
 
 import keras
 
-from esnac_tf.architecture import LayerCall, Shape
 from esnac_tf.errors import UserError
 from esnac_tf.graph.parsing import named_layers
-from esnac_tf.graph.sequence import Node, is_plain_sum
-from esnac_tf.graph.teacher import TeacherGraph, analyse
-from esnac_tf.layers import handler_of
+from esnac_tf.graph.teacher import (
+    TeacherGraph,
+    analyse,
+    nodes_of,
+    shape_text,
+    why_no_node,
+    why_not_removable,
+)
 
 
 def removable_layers(model: keras.Model) -> list[str]:
@@ -104,7 +108,7 @@ def removable_node(graph: TeacherGraph, name: str) -> str:
     if graph.position.get(name) in graph.removals:
         return name
     raise UserError(
-        f"The layer {name!r} can't be removed: {_why_not_removable(graph, name)}.\n"
+        f"The layer {name!r} can't be removed: {why_not_removable(graph, name)}.\n"
         "esnac_tf.surgery.removable_layers(model) lists the layers that can."
     )
 
@@ -115,7 +119,7 @@ def skip_pair(graph: TeacherGraph, source: str, target: str) -> tuple[str, str]:
     Raises:
         UserError: They can't be connected.
     """
-    giving, taking = _nodes(graph, source), _nodes(graph, target)
+    giving, taking = nodes_of(graph, source), nodes_of(graph, target)
     names = (giving[0].name, taking[0].name) if giving and taking else (source, target)
     if (
         names in graph.skip_pair_of
@@ -131,60 +135,14 @@ def skip_pair(graph: TeacherGraph, source: str, target: str) -> tuple[str, str]:
     )
 
 
-def calls_of(graph: TeacherGraph, name: str) -> list[LayerCall]:
-    """All calls of a layer."""
-    return [call for call in graph.architecture.calls if call.layer == name]
-
-
-def _nodes(graph: TeacherGraph, name: str) -> list[Node]:
-    """The nodes of the layer sequence that a layer has a part in."""
-    return [node for node in graph.nodes if any(call.layer == name for call in node.calls)]
-
-
-def _why_no_node(graph: TeacherGraph, name: str) -> str | None:
-    """Why a layer is no node of the layer sequence; None if it is one."""
-    if _nodes(graph, name):
-        return None
-    call = calls_of(graph, name)[0]
-    if not call.inputs:
-        return f"{name!r} is an input of the model"
-    if is_plain_sum(graph.architecture, call):
-        return f"{name!r} is a sum; name layers before or after it"
-    return f"{name!r} prepares the model's input"
-
-
-def _why_not_removable(graph: TeacherGraph, name: str) -> str:
-    no_node = _why_no_node(graph, name)
-    if no_node:
-        return no_node
-    node, *others = _nodes(graph, name)
-    layer = graph.architecture.layers[name]
-    if len(calls_of(graph, name)) > 1 or others:
-        return f"it is called {len(calls_of(graph, name))} times"
-    if node.name != name:
-        return f"it is part of what {node.name!r} begins; remove that"
-    is_known = handler_of(layer).is_known
-    if not is_known and layer.is_operation:
-        return f"nodes of the class {layer.class_name} are kept as they are"
-    if node.output in graph.architecture.output_references:
-        return "it gives an output of the model"
-    if is_known and len(node.inputs) > 1:
-        return f"it takes {len(node.inputs)} inputs"
-    if node.input_shape != node.output_shape:
-        return f"it takes {_text(node.input_shape)} and gives {_text(node.output_shape)}"
-    if None in node.input_shape[1:]:
-        return f"the shape {_text(node.input_shape)} that it takes is not wholly known"
-    return "what it gives can get narrower, and what it takes not in the same way, or conversely"
-
-
 def _why_no_skip(graph: TeacherGraph, source: str, target: str) -> str:
     for name in (source, target):
-        no_node = _why_no_node(graph, name)
+        no_node = why_no_node(graph, name)
         if no_node:
             return no_node
-        if len(_nodes(graph, name)) > 1:
-            return f"{name!r} is called {len(_nodes(graph, name))} times"
-    (giving,), (taking,) = _nodes(graph, source), _nodes(graph, target)
+        if len(nodes_of(graph, name)) > 1:
+            return f"{name!r} is called {len(nodes_of(graph, name))} times"
+    (giving,), (taking,) = nodes_of(graph, source), nodes_of(graph, target)
     if giving.calls[-1].layer != source:
         return f"{source!r} is one with {giving.calls[-1].layer!r}, after it; connect that"
     if taking.calls[0].layer != target:
@@ -195,18 +153,8 @@ def _why_no_skip(graph: TeacherGraph, source: str, target: str) -> str:
     if first in taking.predecessors:
         return "they are connected already"
     if giving.output_shape != taking.input_shape:
-        given, taken = _text(giving.output_shape), _text(taking.input_shape)
+        given, taken = shape_text(giving.output_shape), shape_text(taking.input_shape)
         return f"{source!r} gives {given} and {target!r} takes {taken}"
     if None in giving.output_shape[1:]:
-        return f"the shape {_text(giving.output_shape)} is not wholly known"
+        return f"the shape {shape_text(giving.output_shape)} is not wholly known"
     return "the one can get narrower, and the other not in the same way"
-
-
-def _text(shape: Shape) -> str:
-    """A shape without the batch axis.
-
-    Example:
-        >>> _text((None, 8, None, 3))
-        '[8, None, 3]'
-    """
-    return str(list(shape[1:]))

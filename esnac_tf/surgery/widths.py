@@ -14,12 +14,12 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import UserError
 from esnac_tf.graph.bundles import num_kept_bundles
 from esnac_tf.graph.channels import ChannelGroup
+from esnac_tf.graph.protection import fixed_groups
 from esnac_tf.graph.surgery import resize, rewire
 from esnac_tf.graph.teacher import TeacherGraph, analyse, channel_patterns
 from esnac_tf.layers.channels import Labels
 from esnac_tf.student import StudentBuilder
 from esnac_tf.surgery.editing import build
-from esnac_tf.surgery.groups import fixed_groups
 from esnac_tf.surgery.places import layer_name
 
 IntArray = npt.NDArray[np.int64]

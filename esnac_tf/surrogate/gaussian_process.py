@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
-
-tfd = tfp.distributions
 
 # Added to the diagonal, for users who set the noise to 0; far below any sensible noise.
 _JITTER = 1e-8
@@ -57,21 +54,15 @@ def leave_one_out_log_likelihood(
         >>> result.numpy().round(4)  # log density of N(0, 1.05) at 0
         array([-0.9433, -0.9433])
     """
-    kernel_matrix = tf.cast(kernel_matrix, tf.float64)
     observations = tf.cast(observations, tf.float64)
-    noise = tf.cast(observation_noise_variance, tf.float64)[..., tf.newaxis]
     if mask is None:
         mask = tf.ones(tf.shape(kernel_matrix)[:-1], tf.bool)
     mask = tf.convert_to_tensor(mask, dtype=tf.bool)
-    # Masked observations become independent standard normals at zero: the inverse falls into two
-    # blocks, and theirs is the identity.
-    pairs = mask[..., :, tf.newaxis] & mask[..., tf.newaxis, :]
-    diagonal = tf.where(mask, noise + _JITTER, 1.0)
-    matrix = tf.where(pairs, kernel_matrix, 0.0) + tf.linalg.diag(diagonal)
+    cholesky = _cholesky(kernel_matrix, observation_noise_variance, mask)
     observations = tf.where(mask, observations, 0.0)
-    cholesky = tf.linalg.cholesky(matrix)
+    shape = tf.shape(cholesky)
     inverse = tf.linalg.cholesky_solve(
-        cholesky, tf.eye(tf.shape(matrix)[-1], batch_shape=tf.shape(matrix)[:-2], dtype=tf.float64)
+        cholesky, tf.eye(shape[-1], batch_shape=shape[:-2], dtype=tf.float64)
     )
     precision = tf.linalg.diag_part(inverse)
     residual = tf.linalg.matvec(inverse, observations) / precision
@@ -87,15 +78,15 @@ def posterior(
     index_points: Any,
     observation_noise_variance: Any = 0.05,
     mask: Any = None,
-) -> Any:
-    """The distribution of the noise-free function at new points, given a subset of observations.
+) -> tuple[Any, Any]:
+    """The noise-free function at new points, each by itself, given a subset of observations.
 
         inverse = inv(k(X, X) + observation_noise_variance * eye(N))
         mean = k(x, X) @ inverse @ observations
-        covariance = k(x, x) - k(x, X) @ inverse @ k(X, x)
+        variance = diag(k(x, x) - k(x, X) @ inverse @ k(X, x))
 
-    The subset goes to TFP as `observations_is_missing`, of which 0.25 documents the opposite of
-    what it does: True *drops* an observation (held by a test here).
+    The algebra is written out, as `tfd.GaussianProcessRegressionModel` lets TensorFlow warn, on
+    every use in a `tf.function`, of an argument that TFP itself passes on.
 
     Args:
         kernel: A TFP kernel with one feature dimension and batch shape `[]` or `[K]`, such as
@@ -103,56 +94,50 @@ def posterior(
         observation_index_points: Embeddings of what was observed, `[K, N, D]`.
         observations: `[N]` or `[K, N]`.
         index_points: Embeddings of what is to be predicted, `[K, M, D]`.
-        observation_noise_variance: Variance of the noise on an observation, at least 0.
+        observation_noise_variance: Variance of the noise on an observation, at least 0; a scalar
+            or `[K]`.
         mask: Booleans `[K, N]`: the observations that exist for a kernel. None: all.
 
     Returns:
-        A `tfd.GaussianProcessRegressionModel` in float64, batch `[K]`, event `[M]`.
+        Mean and standard deviation, float64 `[K, M]`; standard deviations are at least 1e-6,
+        never NaN by rounding.
 
     Sources:
         [1] Rasmussen, Williams. Gaussian Processes for Machine Learning. MIT Press 2006,
             equations 2.22 to 2.24.
 
     Example:
+        >>> import tensorflow_probability as tfp
         >>> kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(length_scale=np.float64(1.0))
-        >>> model = posterior(kernel, [[[0.0]]], [1.05], [[[0.0], [99.0]]])
-        >>> model.mean().numpy().round(4)  # [K, M]: near the observation, and far from it
+        >>> mean, stddev = posterior(kernel, [[[0.0]]], [1.05], [[[0.0], [99.0]]])
+        >>> mean.numpy().round(4)  # [K, M]: near the observation, and far from it
         array([[1., 0.]])
-    """
-    observation_index_points = tf.cast(observation_index_points, tf.float64)
-    missing = None if mask is None else ~tf.convert_to_tensor(mask, dtype=tf.bool)
-    return tfd.GaussianProcessRegressionModel.precompute_regression_model(
-        kernel=kernel,
-        observation_index_points=observation_index_points,
-        observations=tf.cast(observations, tf.float64),
-        observations_is_missing=missing,
-        index_points=tf.cast(index_points, tf.float64),
-        observation_noise_variance=tf.cast(observation_noise_variance, tf.float64),
-        predictive_noise_variance=tf.zeros([], tf.float64),
-        cholesky_fn=_cholesky,
-    )
-
-
-def marginals(model: Any) -> tuple[Any, Any]:
-    """Mean and standard deviation of a Gaussian process at each of its points by itself.
-
-    Args:
-        model: What `posterior` returns.
-
-    Returns:
-        Two float64 `[K, M]`; standard deviations are at least 1e-6, never NaN by rounding.
-
-    Example:
-        >>> kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(length_scale=np.float64(1.0))
-        >>> mean, stddev = marginals(posterior(kernel, [[[0.0]]], [1.05], [[[0.0], [99.0]]]))
         >>> stddev.numpy().round(4)
         array([[0.2182, 1.    ]])
     """
-    variance = model.variance()
-    return model.mean(), tf.sqrt(tf.maximum(variance, _MIN_VARIANCE))
+    observed = tf.cast(observation_index_points, tf.float64)
+    points = tf.cast(index_points, tf.float64)
+    if mask is None:
+        mask = tf.ones(tf.shape(observed)[:-1], tf.bool)
+    mask = tf.convert_to_tensor(mask, dtype=tf.bool)
+    cholesky = _cholesky(kernel.matrix(observed, observed), observation_noise_variance, mask)
+    observations = tf.where(mask, tf.cast(observations, tf.float64), 0.0)
+    solved = tf.linalg.cholesky_solve(cholesky, observations[..., tf.newaxis])
+    cross = tf.where(mask[..., tf.newaxis], kernel.matrix(observed, points), 0.0)
+    mean = tf.linalg.matmul(cross, solved, transpose_a=True)[..., 0]
+    explained = tf.linalg.triangular_solve(cholesky, cross) ** 2
+    variance = kernel.apply(points, points) - tf.reduce_sum(explained, axis=-2)
+    return mean, tf.sqrt(tf.maximum(variance, _MIN_VARIANCE))
 
 
-def _cholesky(matrix: Any) -> Any:
-    return tf.linalg.cholesky(
-        tf.linalg.set_diag(matrix, tf.linalg.diag_part(matrix) + tf.cast(_JITTER, matrix.dtype))
-    )
+def _cholesky(kernel_matrix: Any, noise: Any, mask: Any) -> Any:
+    """The Cholesky factor of Gram matrices `[K, N, N]` with noise.
+
+    Masked observations become independent standard normals: the inverse falls into two blocks,
+    and theirs is the identity.
+    """
+    noise = tf.cast(noise, tf.float64)[..., tf.newaxis]
+    pairs = mask[..., :, tf.newaxis] & mask[..., tf.newaxis, :]
+    diagonal = tf.where(mask, noise + _JITTER, 1.0)
+    matrix = tf.where(pairs, tf.cast(kernel_matrix, tf.float64), 0.0)
+    return tf.linalg.cholesky(matrix + tf.linalg.diag(diagonal))

@@ -245,14 +245,13 @@ class Surrogate(tf.Module):
         conditioned = self._require_conditioned()
         candidates, sequence_mask = check_candidates(candidates, sequence_mask)
         axis = candidates.ndim - 3
+        observations = tf.constant(conditioned.observations)
+        subset = tf.constant(conditioned.subset)
         means, stddevs = [], []
         for embedded in self._embed_chunks(candidates, sequence_mask, axis):
-            mean, stddev = self._traced_marginals(
-                conditioned.embeddings,
-                tf.constant(conditioned.observations),
-                tf.constant(conditioned.subset),
-                embedded,
-            )
+            given = conditioned.embeddings, observations, subset, embedded
+            # Not called as it is: TensorFlow would warn of a trace for each size of N.
+            mean, stddev = self._traced_marginals.get_concrete_function(*given)(*given)
             means.append(mean)
             stddevs.append(stddev)
         num_candidates = candidates.shape[axis]
@@ -364,7 +363,7 @@ class Surrogate(tf.Module):
     def _marginals(
         self, embeddings: Any, observations: Any, subset: Any, candidates: Any
     ) -> tuple[Any, Any]:
-        model = gaussian_process.posterior(
+        return gaussian_process.posterior(
             self.kernel.on_embeddings(),
             embeddings,
             observations,
@@ -372,7 +371,6 @@ class Surrogate(tf.Module):
             self.config.observation_noise_variance,
             mask=subset,
         )
-        return gaussian_process.marginals(model)
 
     def _require_conditioned(self) -> _Conditioned:
         if self._conditioned is None:

@@ -15,8 +15,19 @@ Y = np.arange(10) % 3
 LABELS = {"numbers": Y, "column": Y[:, None], "one_hot": np.eye(3)[Y], "bytes": Y.astype("uint8")}
 
 
-def dataset(x=X, y=Y, batch_size=4):
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+WEIGHT = np.arange(10) / 4
+
+
+def dataset(x=X, y=Y, batch_size=4, weight=None):
+    parts = (x, y) if weight is None else (x, y, weight)
+    return tf.data.Dataset.from_tensor_slices(parts).batch(batch_size)
+
+
+def holed(array, value):
+    """The array with a number in example 7 that is none."""
+    array = array.copy()
+    array[7] = value
+    return array
 
 
 @pytest.mark.parametrize("labels", LABELS)
@@ -91,6 +102,14 @@ def test_weighted_data_that_does_not_fit_is_told(user_error, y, weight, expected
     assert expected in user_error(given_evaluation_batches, data, 4, num_classes=3)
 
 
+@pytest.mark.parametrize("give", [given_training_batches, given_evaluation_batches])
+def test_examples_of_other_models_are_finite_too(user_error, give):
+    data = ([X, holed(X, np.nan)], X)
+    assert "first in example 7" in user_error(give, data, 4, is_classifier=False)
+    give((X, holed(X, np.nan)), 4, is_classifier=False)  # labels may be missing
+    give((np.array([["a"], ["b"]]), Y[:2]), 2, is_classifier=False)
+
+
 def test_arrays_are_shuffled_by_seed_and_epoch():
     def order(seed, epoch):
         batches = given_training_batches((X, Y), 4, seed)
@@ -98,9 +117,6 @@ def test_arrays_are_shuffled_by_seed_and_epoch():
 
     assert order(0, 0) == order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
-
-
-WEIGHT = np.arange(10) / 4
 
 
 @pytest.mark.parametrize(
@@ -148,6 +164,16 @@ def test_inputs_may_be_nested():
         (lambda: (X, Y, np.ones((10, 2))), "Weights must be one number for each example"),
         (lambda: (X, Y, ["heavy"] * 10), "Weights must be one number for each example"),
         (lambda: (X, Y, np.ones(9)), "one number of examples"),
+        (lambda: (X, Y, np.arange(10) - 4.0), "The data gives example 0 the weight -4.0"),
+        (lambda: (X, Y, holed(WEIGHT, np.nan)), "The data gives example 7 the weight nan"),
+        (lambda: dataset(x=X, y=Y, weight=-WEIGHT), "The first batch gives example 1 the weight"),
+        (lambda: dataset(weight=np.full(10, np.inf)), "The first batch gives example 0"),
+        (lambda: (holed(X, np.nan), Y), "NaN or infinity, first in example 7"),
+        (lambda: (holed(X, -np.inf), Y, WEIGHT), "NaN or infinity, first in example 7"),
+        (lambda: ({"a": X, "b": holed(X, np.inf)}, Y), "NaN or infinity, first in example 7"),
+        (lambda: [holed(X, np.nan).tolist(), Y], "NaN or infinity, first in example 7"),
+        (lambda: dataset(holed(X, np.nan), batch_size=8), "The first batch holds NaN or infinity"),
+        (lambda: dataset({"a": holed(X, np.nan)}, batch_size=8), "The first batch holds NaN"),
         (lambda: (X, Y[:-1]), "shapes (10, 2) and (9,)"),
         (lambda: (X[:0], Y[:0]), "N at least 1"),
         (lambda: (X, np.array(["cat"] * 10)), "y must be an array of numbers"),

@@ -1,13 +1,22 @@
 """What a model must be to be searched; `tests/test_compression.py` has the errors."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+import small_models
 import tensorflow as tf
 import toy
 
 from esnac_tf.errors import UserError
-from esnac_tf.graph.checks import check_classifier, check_examples, gives_probabilities
+from esnac_tf.graph.checks import (
+    check_classifier,
+    check_examples,
+    check_searchable,
+    gives_probabilities,
+)
+from esnac_tf.graph.teacher import analyse
 
 
 def test_a_classifier_tells_its_number_of_classes():
@@ -22,6 +31,36 @@ def test_one_score_and_scores_for_places_are_refused(shape):
     outputs = keras.layers.Reshape(shape)(keras.layers.Dense(int(np.prod(shape)))(inputs))
     with pytest.raises(UserError, match="2 classes or more"):
         check_classifier(keras.Model(inputs, outputs))
+
+
+def test_what_keeps_channels_and_layers_is_named():
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dense(4, activation="softmax", name="compared")(inputs)
+    hidden = small_models.SubclassedPart(name="own")(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="top")(hidden))
+    with pytest.raises(UserError) as caught:
+        check_searchable(analyse(model))
+    what, hint = str(caught.value).splitlines()
+    for part in (
+        "the channels of 'compared' can't be fewer, as the activation of 'compared' compares them",
+        "'own' can't be removed, as it takes [4] and gives [6]",
+        "the channels of 'top' can't be fewer, as they are an output of the model",
+    ):
+        assert part in what
+    assert "CONTRIBUTING.md" in hint
+
+
+def test_the_first_three_reasons_are_told_that_an_output_is_one_comes_last():
+    inputs = hidden = keras.Input((8,))
+    output = keras.layers.Dense(2, name="first")(inputs)
+    for width in range(3, 8):
+        hidden = keras.layers.Dense(width, activation="softmax", name=f"compared{width}")(hidden)
+    model = keras.Model(inputs, [output, hidden])
+    with pytest.raises(UserError) as caught:
+        check_searchable(analyse(model))
+    text = str(caught.value)
+    assert re.findall(r"channels of '(\w+)'", text) == ["compared3", "compared4", "compared5"]
+    assert text.endswith("Give a model with hidden layers whose channels may go.")
 
 
 def test_axes_of_any_length_take_any_example():

@@ -16,8 +16,17 @@ from layers.test_removed_channels import assert_not_missed, draw_widths, few
 
 layers, ops = keras.layers, keras.ops
 
+
+def attend(layer, query, *keys):
+    """The query asks the keys, which are the values, too."""
+    return layer([ops.expand_dims(query, 1), ops.stack(keys, axis=1)])
+
+
 # Both embeddings meet element by element, and weights follow.
 ELEMENTWISE = {
+    "AdditiveAttention": lambda a, b: attend(
+        layers.AdditiveAttention(), ops.sigmoid(a), ops.sigmoid(b), b
+    ),
     "Multiply": lambda a, b: layers.Multiply()([a, b]),
     "Subtract": lambda a, b: layers.Subtract()([a, b]),
     "abs": lambda a, b: ops.abs(a - b),
@@ -39,6 +48,14 @@ def distance(a, b):
 
 # They are summed over their channels, with no weight for any: one that is zero adds nothing.
 SUMMED = {
+    "AdditiveAttention_without_scale": lambda a, b: attend(
+        layers.AdditiveAttention(use_scale=False), a, a, b
+    ),
+    "Attention": lambda a, b: attend(layers.Attention(use_scale=True), a, b, ops.sigmoid(b)),
+    "Attention_concat": lambda a, b: attend(layers.Attention(score_mode="concat"), a, a, b),
+    "Attention_of_Attention": lambda a, b: distance(
+        *ops.split(attend(layers.Attention(), a, a, b) - ops.stack([a, b], axis=1), 2, axis=1)
+    ),
     "BatchNormalization": lambda a, b: distance(
         layers.ReLU()(layers.BatchNormalization()(a)), layers.Dropout(0.5)(ops.tanh(b))
     ),
@@ -86,6 +103,13 @@ def normalized(values):
 
 # Here a channel whose weights are zero is not zero in a sum, so it does not go.
 NOT_ZERO = {
+    "AdditiveAttention_without_scale": lambda x: attend(
+        layers.AdditiveAttention(use_scale=False), x, x, ops.sigmoid(x)
+    ),
+    "Attention": lambda x: attend(layers.Attention(), ops.sigmoid(x), x, ops.sigmoid(x)),
+    "Attention_concat": lambda x: attend(
+        layers.Attention(score_mode="concat"), x, x, ops.sigmoid(x)
+    ),
     "Dense": lambda x: summed(layers.Dense(8, activation="sigmoid")(x)),
     "Dot": lambda x: layers.Dot(axes=1)([ops.sigmoid(x), ops.sigmoid(x)]),
     "Dot_normalized": lambda x: layers.Dot(axes=1, normalize=True)([x, ops.sigmoid(x)]),

@@ -67,6 +67,21 @@ def test_layers_go_where_narrowing_does_not_do():
     assert len(np.unique(sample.removed, axis=0)) > 1
 
 
+def test_layers_go_only_from_what_is_too_large_however_narrow(monkeypatch):
+    counts = []
+    largest = ParameterBudget.largest
+
+    def counted(budget, count, candidates):
+        counts.append(count)
+        return largest(budget, count, candidates)
+
+    _, _, space, _ = space_of("residual", 0.5)
+    monkeypatch.setattr(ParameterBudget, "largest", counted)
+    space.sample(50, np.random.default_rng(0))
+    narrowed, thinned = counts
+    assert narrowed > thinned == 0
+
+
 def test_what_fits_is_left_as_it_is():
     _, graph, space, _ = space_of("residual", 1.0)
     sample = space.sample(50, np.random.default_rng(0))

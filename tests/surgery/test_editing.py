@@ -273,6 +273,7 @@ class TestApply:
         [
             (ActionSet.of(["stem"]), {}, "'stem' can't be removed"),
             (ActionSet.of(widths={"stem": 99}), {}, "can't have the width 99"),
+            (ActionSet.of(widths={"6": 2, "nothing": 1}), {}, "'6' can't have the width 2"),
             (ActionSet(), {"channel_groups": "none"}, "channel_groups must be"),
             (ActionSet(), {"channel_importance": "none"}, "channel_importance must be"),
         ],
@@ -280,6 +281,18 @@ class TestApply:
     def test_errors(self, actions, settings, reason):
         with pytest.raises(UserError, match=reason):
             surgery.apply(net("residual"), actions, **settings)
+
+    @pytest.mark.parametrize(
+        ("group", "given", "needed"),
+        [("6", "dependency", "width"), ("stem", "width", "dependency")],
+    )
+    def test_the_setting_of_the_search_is_asked_for(self, group, given, needed):
+        actions = ActionSet.of(widths={group: 2})
+        with pytest.raises(UserError) as caught:
+            surgery.apply(net("residual"), actions, channel_groups=given)
+        assert f"no channel group {group!r} with channel_groups={given!r}" in str(caught.value)
+        assert f"With channel_groups={needed!r} it has" in str(caught.value).splitlines()[1]
+        surgery.apply(net("residual"), actions, channel_groups=needed)
 
     def test_a_model_without_a_graph_is_refused(self):
         with pytest.raises(UserError, match="not functional"):

@@ -88,3 +88,54 @@ def test_one_bundle():
     hidden = layers.Conv2D(4, 1, groups=2, name="grouped")(hidden)
     groups = groups_of(keras.Model(inputs, layers.Conv2D(2, 1)(hidden)))
     assert groups["conv"].why_fixed == "they can only go all at once"
+
+
+def test_a_sum_that_channels_may_go_from_is_not_blamed():
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(6, name="hidden")(inputs)
+    square = layers.Dot(axes=1, name="harmless")([hidden, hidden])
+    root = keras.ops.norm(hidden, axis=1, keepdims=True)
+    soft = layers.Softmax(name="soft")(hidden)
+    model = keras.Model(inputs, [square, root, layers.Dense(2, name="top")(soft)])
+    assert groups_of(model)["hidden"].why_fixed == "'soft' (Softmax) needs all of them"
+
+
+def test_only_what_meets_fixed_channels_is_joined_with_them():
+    inputs = keras.Input((4,))
+    tied, free = layers.Dense(4, name="tied")(inputs), layers.Dense(3, name="free")(inputs)
+    other = layers.Dense(3, name="other")(inputs)
+    first, second = layers.Concatenate()([tied, free]), layers.Concatenate()([inputs, other])
+    total = layers.Add(name="sum")([first, second])
+    soft = layers.Softmax(name="soft")(free)
+    groups = groups_of(keras.Model(inputs, layers.Dense(2)(layers.Concatenate()([total, soft]))))
+    assert groups["tied"].why_fixed == "'sum' joins them with others that can't go"
+    assert groups["free"].why_fixed == "'soft' (Softmax) needs all of them"
+
+
+def test_an_activation_is_blamed_for_what_its_layer_makes():
+    inputs = keras.Input((4, 4, 3))
+    hidden = layers.Conv2D(6, 1, name="conv")(inputs)
+    hidden = layers.Permute((3, 1, 2), name="moved")(hidden)
+    hidden = layers.Conv2D(5, 1, activation="softmax", name="compared")(hidden)
+    groups = groups_of(keras.Model(inputs, layers.Dense(2, name="top")(hidden)))
+    assert groups["conv"].why_fixed == "'compared' (Conv2D) needs all of them"
+    assert groups["compared"].why_fixed == "the activation of 'compared' compares them"
+
+
+def test_a_layer_of_ones_own_joins_nothing():
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return inputs[0] + inputs[1]
+
+    inputs = keras.Input((4,))
+    own = Own(name="own")([layers.Dense(4, name="hidden")(inputs), inputs])
+    groups = groups_of(keras.Model(inputs, layers.Dense(2)(own)))
+    assert groups["hidden"].why_fixed == "'own' (Own) needs all of them"
+
+
+def test_a_shared_layer_joins_what_its_calls_take():
+    inputs = keras.Input((4,))
+    shared = layers.Dense(4, name="shared")
+    twice = shared(layers.Dense(4, name="hidden")(shared(inputs)))
+    groups = groups_of(keras.Model(inputs, layers.Dense(2)(twice)))
+    assert groups["hidden"].why_fixed == "'shared' joins them with others that can't go"

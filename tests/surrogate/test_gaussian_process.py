@@ -9,7 +9,6 @@ import tensorflow_probability as tfp
 
 from esnac_tf.surrogate.gaussian_process import (
     leave_one_out_log_likelihood,
-    marginals,
     posterior,
 )
 
@@ -126,7 +125,7 @@ def test_awkward_data_stay_finite(case, noise):
         )
     assert np.isfinite(value).all()
     assert np.isfinite(tape.gradient(value, points)).all()
-    mean, stddev = marginals(posterior(KERNEL, x, observations, x, noise, mask))
+    mean, stddev = posterior(KERNEL, x, observations, x, noise, mask)
     assert np.isfinite(mean).all()
     assert np.isfinite(stddev).all()
     assert (stddev.numpy() > 0).all()
@@ -141,12 +140,10 @@ def test_a_single_observation_is_predicted_by_the_prior():
 @pytest.mark.parametrize("num_kernels", [1, K])
 @pytest.mark.parametrize("own", [False, True])
 def test_posterior_of_different_subsets_equals_the_numpy_reference(own, num_kernels):
-    """Also that True in TFP's `observations_is_missing` means missing, against its docstring."""
     x, y = random_points(num_kernels, N), random_points(num_kernels, M, seed=5)
     mask = MASK[-num_kernels:]
     observations = random_observations(num_kernels, N) if own else random_observations(N)
-    model = posterior(KERNEL, x, observations, y, NOISE, mask)
-    mean, stddev = marginals(model)
+    mean, stddev = posterior(KERNEL, x, observations, y, NOISE, mask)
     assert mean.shape == stddev.shape == [num_kernels, M]
     each = np.broadcast_to(observations, [num_kernels, N])
     for k in range(num_kernels):
@@ -154,15 +151,13 @@ def test_posterior_of_different_subsets_equals_the_numpy_reference(own, num_kern
         expected_mean, expected_variance = reference_predict(*own_points, y[k])
         np.testing.assert_allclose(mean[k], expected_mean, atol=1e-4)
         np.testing.assert_allclose(stddev[k] ** 2, expected_variance, atol=1e-4)
-    np.testing.assert_allclose(tf.linalg.diag_part(model.covariance()), stddev**2, atol=1e-9)
 
 
 def test_posterior_of_one_kernel_without_mask_equals_the_numpy_reference():
     x, y, observations = random_points(N), random_points(M, seed=5), random_observations(N)
-    model = posterior(KERNEL, x[np.newaxis], observations, y[np.newaxis], NOISE)
-    assert (model.batch_shape, model.event_shape) == ([1], [M])
+    mean, stddev = posterior(KERNEL, x[np.newaxis], observations, y[np.newaxis], NOISE)
+    assert mean.shape == stddev.shape == [1, M]
     expected_mean, expected_variance = reference_predict(x, observations, y)
-    mean, stddev = marginals(model)
     np.testing.assert_allclose(mean[0], expected_mean, atol=1e-5)
     np.testing.assert_allclose(stddev[0] ** 2, expected_variance, atol=1e-5)
 
@@ -170,6 +165,24 @@ def test_posterior_of_one_kernel_without_mask_equals_the_numpy_reference():
 def test_an_empty_subset_gives_the_prior():
     x = random_points(K, N)
     mask = np.zeros([K, N], bool)
-    mean, stddev = marginals(posterior(KERNEL, x, random_observations(N), x, NOISE, mask))
+    mean, stddev = posterior(KERNEL, x, random_observations(N), x, NOISE, mask)
     np.testing.assert_array_equal(mean, np.zeros([K, N]))
     np.testing.assert_allclose(stddev, np.ones([K, N]))
+
+
+def test_the_posterior_equals_that_of_tfp():
+    x, y, observations = random_points(K, N), random_points(K, M, seed=5), random_observations(K, N)
+    theirs = tfp.distributions.GaussianProcessRegressionModel(
+        KERNEL, y, x, observations, observation_noise_variance=np.float64(NOISE),
+        predictive_noise_variance=np.float64(0),
+    )  # fmt: skip
+    mean, stddev = posterior(KERNEL, x, observations, y, NOISE)
+    np.testing.assert_allclose(mean, theirs.mean(), atol=1e-4)
+    np.testing.assert_allclose(stddev, theirs.stddev(), atol=1e-4)
+
+
+def test_nothing_is_warned_of_where_it_is_compiled(caplog):
+    x, observations = tf.constant(random_points(K, N)), tf.constant(random_observations(N))
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        tf.function(posterior)(KERNEL, x, observations, x, NOISE, tf.constant(MASK))
+    assert not caplog.records

@@ -169,6 +169,15 @@ def test_compiled_functions_serve_again_within_a_bucket():
     assert surrogate.num_traces == after
 
 
+def test_nothing_is_warned_of_while_observations_grow(caplog):
+    surrogate = Surrogate(F, CONFIG)
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for num_observations in range(8, 120, 16):  # each its own shape
+            surrogate.condition(*random_data(num_observations), seed=0)
+            surrogate.predict(random_data(8)[0])
+    assert not caplog.records
+
+
 def test_equal_seeds_give_equal_predictions_and_others_do_not(surrogate):
     data, candidates = random_data(12), random_data(4, seed=1)[0]
     means = []
