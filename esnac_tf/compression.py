@@ -173,6 +173,7 @@ class _Search:
             for step in range(config.num_steps):
                 numbers = range(step * config.num_kernels, (step + 1) * config.num_kernels)
                 finished = [trial for trial in self.trials if trial.number in numbers]
+                evaluated: list[Evaluated] = []
                 if len(finished) < config.num_kernels:
                     phase.update(f"step {step + 1}: choosing students")
                     proposals = dict(zip(numbers, strategy.suggest(len(numbers)), strict=False))
@@ -190,7 +191,7 @@ class _Search:
                         self._display.step_finished(step, secs)
                     require_success(finished, self.trials)
                 strategy.update(sorted(finished, key=lambda trial: trial.number))
-                phase.advance()
+                phase.advance(is_new=bool(evaluated))
         self._restore(best)
         return best
 

@@ -239,10 +239,15 @@ class SearchConfig:
         """The settings that must be the same when a run is resumed, as JSON values."""
         return {name: value for name, value in self._json().items() if name not in _FREE}
 
-    def full_settings(self) -> dict[str, Any]:
-        """The settings among `free` that the full training depends on, as JSON values."""
-        names = ("full_epochs", "full_optimizer", "full_learning_rate", "full_loss")
-        return {name: getattr(self, name) for name in names}
+    def full_settings(self, is_classifier: bool = True) -> dict[str, Any]:
+        """What among `free` the full training depends on, as JSON values."""
+        training = self.full_training(is_classifier)
+        return {
+            "full_epochs": self.full_epochs,
+            "full_optimizer": training.optimizer,
+            "full_learning_rate": training.learning_rate,
+            "full_loss": self.full_loss,
+        }
 
     def free(self) -> dict[str, Any]:
         """The settings that may differ when a run is resumed, as JSON values."""

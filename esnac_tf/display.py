@@ -275,15 +275,17 @@ class Phase:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, description=self._label())
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: int = 1, is_new: bool = True) -> None:
         """Says that parts of the work are done.
 
         Args:
             amount: How many, at least 0.
+            is_new: Whether they were done now; else they tell nothing of the speed.
         """
         self._num_done += amount
         self._last_secs = self._display._clock()
-        self._first = self._first or (self._last_secs, self._num_done)
+        if self._first is None or not is_new:
+            self._first = (self._last_secs, self._num_done)
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task, amount)
         self._display._print_progress_now_and_then()

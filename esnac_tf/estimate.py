@@ -100,7 +100,7 @@ def describe_search(
 
 
 def _least(secs: float) -> str:
-    return f"never less than {duration(secs)}"
+    return f"at least about {duration(secs)}"
 
 
 def _forward_secs(model: keras.Model, x: np.ndarray) -> float:

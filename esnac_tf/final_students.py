@@ -50,7 +50,7 @@ def train_fully(setup: SearchSetup, best: BestStudents) -> list[Student]:
         outcomes = train_once(
             models,
             best.trials,
-            config.full_settings(),
+            config.full_settings(setup.purpose.task.is_classifier),
             setup.run,
             lambda: _train(setup, models),
             setup.purpose.task.metric.quality,

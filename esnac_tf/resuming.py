@@ -139,13 +139,14 @@ def check_teacher(run_dir: str | os.PathLike[str], digests: Mapping[str, str]) -
 
 
 def finished_summary(
-    run_dir: str | os.PathLike[str], free: Mapping[str, Any]
+    run_dir: str | os.PathLike[str], free: Mapping[str, Any], exported: bool = True
 ) -> dict[str, Any] | None:
     """The summary of a run that has nothing left to do.
 
     Args:
         run_dir: The run folder.
         free: The settings that may change between a run and its continuation.
+        exported: Whether the exports belong to what was to do.
 
     Returns:
         The summary; None if there is none, it came about with other settings, or an export is
@@ -167,7 +168,7 @@ def finished_summary(
     if summary is None or summary.get("settings") != plain(free):
         return None
     for student in summary["students"]:
-        if not set(free["export"]) <= student["exports"].keys():
+        if exported and not set(free["export"]) <= student["exports"].keys():
             return None
     return summary
 

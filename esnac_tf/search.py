@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 _NOTHING_REPLACED = 3
 # The classes that the weights of Keras's own networks tell apart.
 _IMAGENET_CLASSES = 1000
-# Examples on which the metric is tried.
-_NUM_TRIED = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,10 +185,7 @@ def _search(
         display.message(f"The search in {FLAGS.run_dir} is finished.")
         display.summary_table(summary, FLAGS.run_dir)
         return 0
-    if model is None and config.max_params is not None:
-        _check_budget(config, splits)
-    if model is not None or (config.metric, config.loss) != ("auto", "auto"):
-        _try_metric(config, model or _untrained_teacher(splits), batches)
+    _check_before_training(config, model or _untrained_teacher(splits), batches)
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
@@ -212,17 +207,20 @@ def _search(
     return _put_in_place(config, model, result, display) if FLAGS.in_place else 0
 
 
-def _check_budget(config: SearchConfig, splits: Splits) -> None:
-    """Holds --max_params against a named teacher before it is trained."""
+def _check_before_training(
+    config: SearchConfig, model: keras.Model, batches: TrainingBatches
+) -> None:
+    """Holds --max_params and --metric against a teacher before it is trained or a folder made."""
     from esnac_tf.graph.teacher import analyse
     from esnac_tf.search_setup import search_space
 
-    model = _untrained_teacher(splits)
-    search_space(analyse(model, config.channel_groups, config.protect), model, config)
+    if config.max_params is not None:
+        search_space(analyse(model, config.channel_groups, config.protect), model, config)
+    _try_metric(config, model, batches)
 
 
 def _try_metric(config: SearchConfig, model: keras.Model, batches: TrainingBatches) -> None:
-    """Tries --metric and --loss on a few examples, before a teacher is trained or a folder made.
+    """Tries --metric and --loss on a batch.
 
     The accuracy of a classifier, the default, fits any.
     """
@@ -234,7 +232,7 @@ def _try_metric(config: SearchConfig, model: keras.Model, batches: TrainingBatch
     purpose = find_purpose(model, config)
     if purpose.task.metric == ACCURACY:
         return
-    examples = batches.epoch(0).map(lambda x, y: (x[:_NUM_TRIED], y[:_NUM_TRIED])).take(1)
+    examples = batches.epoch(0).take(1)
     check_examples(model, examples, "training")
     [(x, y)] = examples
     purpose = with_outputs(purpose, model, x)
@@ -244,7 +242,7 @@ def _try_metric(config: SearchConfig, model: keras.Model, batches: TrainingBatch
 
 def _told_already_in_place(config: SearchConfig, display: Display) -> bool:
     """Whether this very command has put a student in place before; then it is shown again."""
-    summary = finished_summary(FLAGS.run_dir, config.free())
+    summary = finished_summary(FLAGS.run_dir, config.free(), exported=False)
     if summary is None or not in_place.is_done(FLAGS.run_dir, FLAGS.teacher, FLAGS.max_drop):
         return False
     display.summary_table(summary, FLAGS.run_dir)

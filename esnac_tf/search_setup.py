@@ -107,7 +107,7 @@ def prepare(
     size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
     batches = given_training_batches(train, size, config.seed, *labels)
     held_out = given_evaluation_batches(validation, size, *labels)
-    tested = None if test is None else given_evaluation_batches(test, size, *labels)
+    tested = None if test is None else given_evaluation_batches(test, size, *labels, part="test")
     first_epoch = batches.epoch(0)
     check_examples(model, first_epoch, "training")
     check_examples(model, held_out, "validation")

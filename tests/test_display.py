@@ -242,6 +242,26 @@ class TestPhase:
             "Search 2 of 4, about 10 min 00 s left",
         ]
 
+    def test_parts_of_an_earlier_process_tell_nothing_of_the_speed(self):
+        clock = Clock()
+
+        def use(shown):
+            with shown.phase("Search", total=20) as search:
+                for _ in range(10):
+                    clock.secs += 0.01
+                    search.advance(is_new=False)
+                with shown.phase("Distil") as distil:
+                    clock.secs += 100
+                    distil.advance()
+                clock.secs += 500
+                search.advance()
+
+        lines = printed(use, clock=clock).splitlines()
+        assert [line.split(";")[0] for line in lines] == [
+            "Search 10 of 20",
+            "Search 11 of 20, about 1 h 30 min left",
+        ]
+
     def test_so_do_the_bars_of_a_terminal(self):
         file, clock = Terminal(), Clock()
 

@@ -69,7 +69,7 @@ def test_nobody_takes_the_arithmetic_for_the_time_of_the_search(lines):
     costs = [line for line in lines if "multiply-adds" in line]
     assert len(costs) == 3
     for line in costs:
-        assert re.search(r"multiply-adds, never less than [\d.]+ \w+\.$", line)
+        assert re.search(r"multiply-adds, at least about [\d.]+ \w+\.$", line)
     assert lines[-1].startswith("This is not the time that it will take, but the least: bare")
     assert "small models take many times as long" in lines[-1]
 

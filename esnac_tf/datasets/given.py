@@ -48,9 +48,10 @@ class DatasetBatches:
         dataset: tf.data.Dataset,
         num_classes: int | None = None,
         is_classifier: bool = True,
+        part: str = "training",
     ) -> None:
         self._dataset = _checked(dataset, num_classes, is_classifier)
-        self.batch_size = _first_size(self._dataset, num_classes, is_classifier)
+        self.batch_size = _first_size(self._dataset, num_classes, is_classifier, part)
         count = int(self._dataset.cardinality().numpy())
         self.num_batches = count if count >= 0 else None
 
@@ -73,6 +74,7 @@ def given_training_batches(
     seed: int = 0,
     num_classes: int | None = None,
     is_classifier: bool = True,
+    part: str = "training",
 ) -> TrainingBatches | DatasetBatches | StructuredBatches:
     """Training data as the user gives it, as batches.
 
@@ -85,6 +87,7 @@ def given_training_batches(
         num_classes: C, as the model has it: labels must be in 0 .. C - 1, one-hot labels must
             have C columns. None checks neither.
         is_classifier: Whether labels are classes; else they are taken as they are.
+        part: What the data is for, as errors tell it.
 
     Raises:
         UserError: The data is neither, its parts don't fit each other, the labels are out of range,
@@ -99,15 +102,19 @@ def given_training_batches(
     if isinstance(data, keras.utils.PyDataset):
         data = dataset_of(data)
     if isinstance(data, tf.data.Dataset):
-        return DatasetBatches(data, num_classes, is_classifier)
-    x, y, weight = _arrays(data, num_classes, is_classifier)
+        return DatasetBatches(data, num_classes, is_classifier, part)
+    x, y, weight = _arrays(data, num_classes, is_classifier, part)
     if is_classifier and _is_plain(x) and weight is None:
         return TrainingBatches(x, y, batch_size, seed=seed)
     return StructuredBatches(x, y, batch_size, seed, weight)
 
 
 def given_evaluation_batches(
-    data: Any, batch_size: int, num_classes: int | None = None, is_classifier: bool = True
+    data: Any,
+    batch_size: int,
+    num_classes: int | None = None,
+    is_classifier: bool = True,
+    part: str = "validation",
 ) -> tf.data.Dataset:
     """Held-out data as the user gives it, as batches (x, y, weight) of one shape.
 
@@ -119,6 +126,7 @@ def given_evaluation_batches(
         batch_size: Of arrays; a dataset has its own.
         num_classes: As for `given_training_batches`.
         is_classifier: Likewise.
+        part: Likewise.
 
     Raises:
         UserError: The data is neither, its parts don't fit each other, the labels are out of range,
@@ -132,12 +140,12 @@ def given_evaluation_batches(
     if isinstance(data, keras.utils.PyDataset):
         data = dataset_of(data)
     if not isinstance(data, tf.data.Dataset):
-        x, y, weight = _arrays(data, num_classes, is_classifier)
+        x, y, weight = _arrays(data, num_classes, is_classifier, part)
         if is_classifier and _is_plain(x) and weight is None:
             return evaluation_batches(x, y, batch_size)
         return structured_evaluation_batches(x, y, batch_size, weight)
     dataset = _checked(data, num_classes, is_classifier)
-    size = _first_size(dataset, num_classes, is_classifier)
+    size = _first_size(dataset, num_classes, is_classifier, part)
     spec = dataset.element_spec
     if len(spec) == 3 and all(part.shape[:1] == [size] for part in tf.nest.flatten(spec)):
         return dataset
@@ -156,7 +164,9 @@ def given_evaluation_batches(
     return dataset.rebatch(size).map(pad).prefetch(2)
 
 
-def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[Any, Any, Any]:
+def _arrays(
+    data: Any, num_classes: int | None, is_classifier: bool, part: str
+) -> tuple[Any, Any, Any]:
     """x, y, and the weights [N] or None."""
     if isinstance(data, tuple) and len(data) == 3:
         weight = np.asarray(data[2])
@@ -165,19 +175,22 @@ def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[An
                 "Weights must be one number for each example, [N], received an array of shape "
                 f"{weight.shape}.\nGive (x, y, weight) with such weights, or (x, y)."
             )
-        check_weights(weight)
-        x, y, _ = _arrays(data[:2], num_classes, is_classifier)
+        check_weights(weight, f"The {part} data")
+        x, y, _ = _arrays(data[:2], num_classes, is_classifier, part)
         return x, y, weight.astype(np.float32)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise UserError(
             f"Expected data as (x, y) arrays or a tf.data.Dataset of batches, received "
             f"{type(data).__name__}.\nGive for instance train=(x_train, y_train)."
         )
+    where = f"The {part} data"
     if not is_classifier:
+        check_examples_are_finite(data[0], where)
         return data[0], data[1], None
     x = tuple(data[0]) if _is_list_of_arrays(data[0]) else data[0]
     if isinstance(x, Mapping) or _is_list_of_arrays(x):
         x = tf.nest.map_structure(np.asarray, x)
+        check_examples_are_finite(x, where)
         return x, _class_number_array(np.asarray(data[1]), num_classes), None
     x, y = np.asarray(x), np.asarray(data[1])
     for name, array in (("x", x), ("y", y)):
@@ -186,6 +199,7 @@ def _arrays(data: Any, num_classes: int | None, is_classifier: bool) -> tuple[An
                 f"{name} must be an array of numbers of one shape, received the dtype "
                 f"{array.dtype}.\nGive for instance train=(x_train, y_train)."
             )
+    check_examples_are_finite(x, where)
     return x, _class_number_array(y, num_classes), None
 
 
@@ -218,7 +232,11 @@ def _checked(
     """
     spec = dataset.element_spec
     if isinstance(spec, tuple) and len(spec) == 3:
-        if getattr(spec[2], "shape", tf.TensorShape(())).rank not in (1, None):
+        shape, dtype = (
+            getattr(spec[2], "shape", tf.TensorShape(())),
+            getattr(spec[2], "dtype", None),
+        )
+        if shape.rank not in (1, None) or dtype == tf.string:
             raise UserError(
                 f"Weights must be one number for each example, [B], received {spec[2]}.\n"
                 "Give batches (x, y, weight) of such weights, or (x, y)."
@@ -258,13 +276,14 @@ def _checked(
 
 
 def _first_size(
-    dataset: tf.data.Dataset, num_classes: int | None, is_classifier: bool = True
+    dataset: tf.data.Dataset, num_classes: int | None, is_classifier: bool, part: str
 ) -> int:
     """The size of the first batch, which is looked at."""
     for x, y, *weight in dataset.take(1):
-        check_examples_are_finite(x, "The first batch")
+        where = f"The first batch of the {part} data"
+        check_examples_are_finite(x, where)
         for numbers in weight:
-            check_weights(numbers, "The first batch")
+            check_weights(numbers, where)
         if is_classifier:
             _check_range(y.numpy(), num_classes)
         return int(tf.nest.flatten(y)[0].shape[0])

@@ -32,7 +32,7 @@ class StructuredBatches:
         num_batches: How many batches an epoch has, N // B.
 
     Raises:
-        UserError: The arrays have different N, or `x` holds NaN or infinity.
+        UserError: The arrays have different N.
 
     Example:
         >>> batches = StructuredBatches({"a": np.zeros((5, 2))}, np.zeros((5, 3)), batch_size=2)
@@ -82,7 +82,7 @@ def structured_evaluation_batches(
         ceil(N / B) elements (x, y, weight [B]); the last is filled up with rows of weight 0.
 
     Raises:
-        UserError: The arrays have different N, or `x` holds NaN or infinity.
+        UserError: The arrays have different N.
 
     Example:
         >>> for x, y, weight in structured_evaluation_batches(np.zeros(3), np.zeros(3), 2):
@@ -161,7 +161,7 @@ def check_examples_are_finite(x: Any, where: str = "The data") -> None:
         if array.dtype.kind != "f" or not array.size:
             continue
         if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # needs no second array
-            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            bad = ~np.isfinite(array).reshape(array.shape[0] if array.ndim else 1, -1).all(axis=1)
             raise UserError(
                 f"{where} holds NaN or infinity, first in example {int(bad.argmax())}.\n"
                 "Leave such examples out, or put numbers there: np.nan_to_num(x) does."
@@ -209,7 +209,6 @@ def _tensors(parts: Any) -> tuple[Any, int]:
 
     # tf.data makes one tensor of a list, and none of a tuple.
     parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)
-    check_examples_are_finite(parts[0])
     parts = tf.nest.map_structure(tensor, parts)
     lengths = {int(part.shape[0]) for part in tf.nest.flatten(parts)}
     if len(lengths) != 1 or 0 in lengths:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.evaluation import Evaluation, Score, with_weight
 from esnac_tf.distillation.output_losses import named_parts
-from esnac_tf.distillation.output_masks import masks_of, with_masks
+from esnac_tf.distillation.output_masks import mask_of, masks_of, with_masks
 from esnac_tf.distillation.step_error import StepError, as_step_errors
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
@@ -136,7 +136,7 @@ class MetricEvaluation:
                     loss += float(tf.reduce_sum(metric.loss(labels, None, scores) * weights))
                 else:
                     label, output = self._selected(labels), self._selected(outputs)
-                    metric.metric.update_state(label, output, _unless_ones(weights))
+                    metric.metric.update_state(label, output, _unless_ones(weights, output))
             except UserError:
                 raise
             except Exception as error:
@@ -213,5 +213,10 @@ def _finite_rows(outputs: Any) -> Any:
     return tf.reduce_all(tf.stack(rows), axis=0) if rows else True
 
 
-def _unless_ones(weights: Any) -> Any:
-    return None if bool(tf.reduce_all(weights == 1.0)) else weights
+def _unless_ones(weights: Any, output: Any) -> Any:
+    """Weights [B] as a metric takes them beside the mask [B, ...] of an output; None for ones."""
+    if bool(tf.reduce_all(weights == 1.0)):
+        return None
+    mask = mask_of(output)
+    num_axes = 0 if mask is None else mask.shape.rank - 1
+    return tf.reshape(weights, [-1, *[1] * num_axes])

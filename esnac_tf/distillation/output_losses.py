@@ -26,7 +26,8 @@ class LabelLoss:
         weights: Likewise a list or dict of numbers; None: 1 each.
         output_names: Names of the outputs of a model that gives no dict.
 
-    What the mask of an output leaves out does not count: the mean is over the rest of the batch.
+    What the mask of an output leaves out does not count, nor what the loss itself leaves out
+    (`ignore_class`): the losses of the rest are scaled so that the mean over the batch is theirs.
 
     Example:
         >>> labels, outputs = tf.zeros((2, 3)), tf.ones((2, 3))
@@ -51,6 +52,8 @@ class OutputLoss:
 
     Formula:
         loss = sum over outputs of mean(keras_loss(teacher_output, output)) over all axes but B
+
+    Masks of the student's outputs weigh as in `LabelLoss`.
 
     Args:
         loss: As for `LabelLoss`; the mean squared error by default.
@@ -146,7 +149,11 @@ def _per_example(loss: Any, target: Any, output: Any) -> Any:
         target = tf.cast(target, output.dtype)
     if target.shape.rank == output.shape.rank - 1 and output.shape[-1] == 1:
         target = target[..., tf.newaxis]
-    values = masked(tf.cast(function(target, output), tf.float32), mask_of(output))
+    values = function(target, output)
+    masks = [mask for mask in (mask_of(output), mask_of(values)) if mask is not None]
+    values = tf.cast(values, tf.float32)
+    if masks:
+        values = masked(values, tf.reduce_all(tf.stack(masks), axis=0))
     if values.shape.rank == 0:  # a mean over all: each example's share is the whole
         return tf.fill(tf.shape(output)[:1], values)
     return tf.reduce_mean(values, axis=list(range(1, values.shape.rank or 0)))

@@ -33,9 +33,9 @@ def with_masks(outputs: Any, masks: Sequence[Any]) -> Any:
     """Hangs masks on outputs, so that Keras's losses and metrics find them.
 
     Example:
-        >>> output = with_masks(tf.zeros((1, 2)), [tf.constant([[True, False]])])
-        >>> float(keras.losses.MeanSquaredError()(tf.ones((1, 2)), output)) > 0
-        True
+        >>> output = with_masks(tf.constant([[[1.0], [3.0]]]), [tf.constant([[True, False]])])
+        >>> float(keras.losses.MeanSquaredError()(tf.zeros((1, 2, 1)), output))
+        1.0
     """
     for output, mask in zip(keras.tree.flatten(outputs), masks, strict=True):
         if mask is not None:
@@ -47,9 +47,10 @@ def masked(values: tf.Tensor, mask: Any) -> tf.Tensor:
     """Losses [B, ...] without what a mask leaves out; their mean is that of what is there.
 
     Formula:
-        values * mask * size(mask) / sum(mask)
+        values * mask / mean(mask)
 
-    A mask of other axes than the losses have leaves them as they are.
+    On several replicas that is the mean of all their parts of the batch. A mask of other axes
+    than the losses have leaves them as they are.
 
     Example:
         >>> masked(tf.constant([[1.0, 3.0]]), tf.constant([[True, False]])).numpy().tolist()
@@ -58,7 +59,11 @@ def masked(values: tf.Tensor, mask: Any) -> tf.Tensor:
     if mask is None or not mask.shape.is_compatible_with(values.shape[: mask.shape.rank]):
         return values
     share = tf.cast(mask, values.dtype)
-    share = tf.math.divide_no_nan(share, tf.reduce_mean(share))
+    mean = tf.reduce_mean(share)
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        mean = replica.all_reduce("MEAN", mean)
+    share = tf.math.divide_no_nan(share, mean)
     for _ in range(values.shape.rank - mask.shape.rank):
         share = share[..., tf.newaxis]
-    return tf.where(share > 0, values * share, 0.0)
+    return values * share

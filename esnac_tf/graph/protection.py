@@ -114,7 +114,7 @@ def fixed_groups(architecture: Architecture, channels: ChannelGraph) -> dict[int
     for call in architecture.calls:
         touched = [channels.labels[reference] for reference in call.inputs]
         touched += channels.created_roles.get(call.layer, {}).values()
-        if call.inputs and _union(map(channels.groups_of, touched)) & fixed:
+        if call.inputs and union(map(channels.groups_of, touched)) & fixed:
             for index, reason in _reasons_at(architecture, channels, call).items():
                 reasons.setdefault(index, reason)
     for index in fixed:
@@ -152,7 +152,7 @@ def _reasons_at(
     compared: frozenset[int] = frozenset()
     if compares_channels(layer.config.get("activation")):  # of what it makes, else of its input
         made = channels.created_roles.get(call.layer, {}).values()
-        compared = trace.pinned & (_union(map(channels.groups_of, made)) or trace.pinned)
+        compared = trace.pinned & (union(map(channels.groups_of, made)) or trace.pinned)
     return {
         **dict.fromkeys(trace.joined, joined),
         **dict.fromkeys(trace.pinned, reason),
@@ -188,5 +188,6 @@ class _FixingTrace:
             self.joined |= self._channels.groups_of(rows)
 
 
-def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+def union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    """All that is in any of some sets."""
     return frozenset().union(*sets)

@@ -171,8 +171,9 @@ class GroupedQueryAttention(LayerHandler):
 class Attention(LayerHandler):
     """Attention without heads: queries and keys meet channel by channel, and are summed over them.
 
-        scores = sum(query * key, axis=-1)                      # "dot"
-        scores = sum(scale * tanh(query + key), axis=-1)        # additive, and "concat"
+        scores = sum(query * key, axis=-1)                   # "dot"
+        scores = sum(tanh(query + key), axis=-1)             # "concat", with scales for all alike
+        scores = sum(scale * tanh(query + key), axis=-1)     # AdditiveAttention
 
     A channel may go from a product if it is zero in one of both, from a sum behind tanh if it is
     in both. Additive attention with a scale has a weight for each channel: there any may go.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 import keras
 
-from esnac_tf.graph.protection import fixed_groups
+from esnac_tf.graph.protection import fixed_groups, union
 from esnac_tf.graph.teacher import analyse
 
 
@@ -70,13 +69,13 @@ def channel_groups(model: keras.Model) -> list[ChannelGroup]:
     taken_by: dict[int, dict[str, None]] = {}
     for call in architecture.calls:
         made = channels.created_roles.get(call.layer, {}).values()
-        makes = _union(map(channels.groups_of, made))  # heads of attention are in no output
-        holds = _union(tensors[reference] for reference in architecture.outputs_of(call))
+        makes = union(map(channels.groups_of, made))  # heads of attention are in no output
+        holds = union(tensors[reference] for reference in architecture.outputs_of(call))
         for index in makes:
             made_by.setdefault(index, {})[call.layer] = None
         for index in makes | holds:
             layers.setdefault(index, {})[call.layer] = None
-        for index in _union(tensors[reference] for reference in call.inputs):
+        for index in union(tensors[reference] for reference in call.inputs):
             if makes or index not in holds:
                 taken_by.setdefault(index, {})[call.layer] = None
     reasons = fixed_groups(architecture, channels)
@@ -91,7 +90,3 @@ def channel_groups(model: keras.Model) -> list[ChannelGroup]:
         )
         for index, group in enumerate(channels.groups)
     ]
-
-
-def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
-    return frozenset().union(*sets)

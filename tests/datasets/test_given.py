@@ -164,16 +164,34 @@ def test_inputs_may_be_nested():
         (lambda: (X, Y, np.ones((10, 2))), "Weights must be one number for each example"),
         (lambda: (X, Y, ["heavy"] * 10), "Weights must be one number for each example"),
         (lambda: (X, Y, np.ones(9)), "one number of examples"),
-        (lambda: (X, Y, np.arange(10) - 4.0), "The data gives example 0 the weight -4.0"),
-        (lambda: (X, Y, holed(WEIGHT, np.nan)), "The data gives example 7 the weight nan"),
-        (lambda: dataset(x=X, y=Y, weight=-WEIGHT), "The first batch gives example 1 the weight"),
-        (lambda: dataset(weight=np.full(10, np.inf)), "The first batch gives example 0"),
+        (
+            lambda: (X, Y, np.arange(10) - 4.0),
+            "data gives example 0 the weight -4.0",
+        ),
+        (
+            lambda: (X, Y, holed(WEIGHT, np.nan)),
+            "data gives example 7 the weight nan",
+        ),
+        (
+            lambda: dataset(x=X, y=Y, weight=-WEIGHT),
+            "data gives example 1 the weight",
+        ),
+        (
+            lambda: dataset(weight=np.full(10, np.inf)),
+            "data gives example 0",
+        ),
         (lambda: (holed(X, np.nan), Y), "NaN or infinity, first in example 7"),
         (lambda: (holed(X, -np.inf), Y, WEIGHT), "NaN or infinity, first in example 7"),
         (lambda: ({"a": X, "b": holed(X, np.inf)}, Y), "NaN or infinity, first in example 7"),
         (lambda: [holed(X, np.nan).tolist(), Y], "NaN or infinity, first in example 7"),
-        (lambda: dataset(holed(X, np.nan), batch_size=8), "The first batch holds NaN or infinity"),
-        (lambda: dataset({"a": holed(X, np.nan)}, batch_size=8), "The first batch holds NaN"),
+        (
+            lambda: dataset(holed(X, np.nan), batch_size=8),
+            "data holds NaN or infinity",
+        ),
+        (
+            lambda: dataset({"a": holed(X, np.nan)}, batch_size=8),
+            "data holds NaN",
+        ),
         (lambda: (X, Y[:-1]), "shapes (10, 2) and (9,)"),
         (lambda: (X[:0], Y[:0]), "N at least 1"),
         (lambda: (X, np.array(["cat"] * 10)), "y must be an array of numbers"),
@@ -193,3 +211,15 @@ def test_inputs_may_be_nested():
 )
 def test_other_data_is_told(user_error, give, data, expected):
     assert expected in user_error(give, data(), 4, num_classes=3)
+
+
+def test_the_error_says_which_data_it_is(user_error):
+    bad = (holed(X, np.nan), Y)
+    assert "The training data holds" in user_error(given_training_batches, bad, 4)
+    assert "The test data holds" in user_error(
+        lambda *args: given_evaluation_batches(*args, part="test"), bad, 4
+    )
+    batches = dataset(*bad, batch_size=8)
+    assert "The first batch of the validation data" in user_error(
+        given_evaluation_batches, batches, 4
+    )

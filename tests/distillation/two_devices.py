@@ -132,6 +132,34 @@ def any_metric_and_weights_of_examples():
     np.testing.assert_allclose(outcome.validation_metric, error, rtol=1e-5)
 
 
+def masks_count_over_all_of_the_batch():
+    """Sentences of one word on one device, of six on the other."""
+    words = np.random.default_rng(0).integers(1, 9, (16, 6))
+    words[np.arange(16) % 8 < 4, 1:] = 0
+    tags = words % 3
+    loss = LabelLoss(keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    task = Task(False, metric=search_metric("sparse_categorical_accuracy"))
+
+    class InOrder:
+        batch_size = 8
+
+        def epoch(self, epoch):
+            return tf.data.Dataset.from_tensor_slices((words, tags)).batch(8, drop_remainder=True)
+
+    def trained(strategy):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            inputs = keras.Input((6,), dtype="int32")
+            hidden = keras.layers.Embedding(9, 5, mask_zero=True)(inputs)
+            model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+        rows = structured_evaluation_batches(words, tags, 8)
+        train([model], InOrder(), rows, CONFIG, loss=loss, strategy=strategy, task=task)
+        return model
+
+    one, two = trained(ONE), trained(TWO)
+    close(one, two)
+
+
 def xla_is_left_out():
     config = dataclasses.replace(CONFIG, jit_compile=True)
     with pytest.warns(UserWarning, match="On 2 devices models are trained without XLA"):
@@ -227,6 +255,7 @@ if __name__ == "__main__":
         strategies,
         two_devices_equal_one,
         any_metric_and_weights_of_examples,
+        masks_count_over_all_of_the_batch,
         xla_is_left_out,
         statistics_of_other_layers_are_averaged,
         failures_stay_alone,
