@@ -139,3 +139,15 @@ def test_heads_and_key_sizes_are_told():
     )
     row = graph.position["attention"]
     assert features[:, row, 10:12].tolist() == [[4, 6], [3, 6], [4, 2]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", [*TEACHERS, *MODELS])
+def test_features_that_no_student_has_are_left_out(name, mode):
+    graph = graph_of(name, mode)
+    candidates = SearchSpace(graph).sample(200, np.random.default_rng(0))
+    actions = candidates.removed, candidates.widths, candidates.skips
+    whole, encoder = Encoder(graph).encode(*actions), Encoder(graph, only_used=True)
+    few = encoder.encode(*actions)
+    np.testing.assert_array_equal(few, whole[..., encoder.columns])
+    assert not np.delete(whole, encoder.columns, axis=-1).any()

@@ -75,7 +75,8 @@ def run(name: str, size: str) -> list[dict[str, Any]]:
         path = pathlib.Path(folder) / "findings.json"
         command = [sys.executable, __file__, f"--child={name}", f"--size={size}", f"--json={path}"]
         # The checkout's own package, installed or not.
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": str(ROOT), **os.environ}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}
         code = subprocess.run(command, env=environment).returncode
         if code == 0:
             return json.loads(path.read_text())

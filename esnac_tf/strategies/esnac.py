@@ -41,7 +41,7 @@ class Esnac:
         self._context = context
         self._space = context.space
         self._history = History(context.space, context.seed)
-        self._encoder = Encoder(context.space.graph)
+        self._encoder = Encoder(context.space.graph, only_used=True)
         self._acquisition = acquisitions.get(context.acquisition)
         self._surrogate: Surrogate | None = None
 
@@ -52,7 +52,9 @@ class Esnac:
         chosen = self._space.teacher()[:0]
         if self._history.complete:
             if self._surrogate is None:
-                self._surrogate = Surrogate(NUM_FEATURES, self._context.surrogate)
+                self._surrogate = Surrogate(
+                    NUM_FEATURES, self._context.surrogate, columns=self._encoder.columns
+                )
             pools = [
                 self._history.new(self._space.sample(self._context.num_candidates, generator))
                 for _ in range(min(count, self._context.surrogate.num_kernels))

@@ -8,13 +8,12 @@ are trained side by side, each on its own random half of the trials [1].
 | file | holds |
 |---|---|
 | `config` | `SurrogateConfig`, importable without TensorFlow |
-| `embedding` | `SequenceEmbedding`: K embeddings as one batched computation |
+| `embedding` | `SequenceEmbedding`: K embeddings |
 | `kernel` | `ArchitectureKernel`: a TFP kernel on sequences |
 | `gaussian_process` | leave-one-out likelihood and posterior |
 | `adam` | `PerKernelAdam`: Adam that can hold single kernels still |
 | `observations` | checks observations and candidates, draws subsets; `SurrogateError` |
 | `fit_report` | `FitReport`: how a fit went |
-| `padding` | sizes that arrays are padded to, so that compiled functions serve again |
 | `surrogate` | `Surrogate`: fit, condition, predict |
 
 This room knows arrays only: no trials, no search space, no Keras model. TensorFlow is imported

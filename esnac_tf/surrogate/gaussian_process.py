@@ -71,36 +71,25 @@ def leave_one_out_log_likelihood(
     return tf.reduce_sum(tf.where(mask, log_p, 0.0), axis=-1) / tf.maximum(count, 1.0)
 
 
-def posterior(
-    kernel: Any,
-    observation_index_points: Any,
-    observations: Any,
-    index_points: Any,
-    observation_noise_variance: Any = 0.05,
-    mask: Any = None,
-) -> tuple[Any, Any]:
-    """The noise-free function at new points, each by itself, given a subset of observations.
+class Posterior:
+    """The noise-free function given a subset of observations, at new points, each by itself.
 
         inverse = inv(k(X, X) + observation_noise_variance * eye(N))
         mean = k(x, X) @ inverse @ observations
         variance = diag(k(x, x) - k(x, X) @ inverse @ k(X, x))
 
-    The algebra is written out, as `tfd.GaussianProcessRegressionModel` lets TensorFlow warn, on
-    every use in a `tf.function`, of an argument that TFP itself passes on.
+    The matrix is factored once, for any number of predictions; and
+    `tfd.GaussianProcessRegressionModel` lets TensorFlow warn, on every use in a `tf.function`, of
+    an argument that TFP itself passes on.
 
     Args:
         kernel: A TFP kernel with one feature dimension and batch shape `[]` or `[K]`, such as
             `ArchitectureKernel.on_embeddings()`.
         observation_index_points: Embeddings of what was observed, `[K, N, D]`.
         observations: `[N]` or `[K, N]`.
-        index_points: Embeddings of what is to be predicted, `[K, M, D]`.
         observation_noise_variance: Variance of the noise on an observation, at least 0; a scalar
             or `[K]`.
         mask: Booleans `[K, N]`: the observations that exist for a kernel. None: all.
-
-    Returns:
-        Mean and standard deviation, float64 `[K, M]`; standard deviations are at least 1e-6,
-        never NaN by rounding.
 
     Sources:
         [1] Rasmussen, Williams. Gaussian Processes for Machine Learning. MIT Press 2006,
@@ -109,25 +98,45 @@ def posterior(
     Example:
         >>> import tensorflow_probability as tfp
         >>> kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(length_scale=np.float64(1.0))
-        >>> mean, stddev = posterior(kernel, [[[0.0]]], [1.05], [[[0.0], [99.0]]])
+        >>> posterior = Posterior(kernel, [[[0.0]]], [1.05])
+        >>> mean, stddev = posterior.predict([[[0.0], [99.0]]])
         >>> mean.numpy().round(4)  # [K, M]: near the observation, and far from it
         array([[1., 0.]])
         >>> stddev.numpy().round(4)
         array([[0.2182, 1.    ]])
     """
-    observed = tf.cast(observation_index_points, tf.float64)
-    points = tf.cast(index_points, tf.float64)
-    if mask is None:
-        mask = tf.ones(tf.shape(observed)[:-1], tf.bool)
-    mask = tf.convert_to_tensor(mask, dtype=tf.bool)
-    cholesky = _cholesky(kernel.matrix(observed, observed), observation_noise_variance, mask)
-    observations = tf.where(mask, tf.cast(observations, tf.float64), 0.0)
-    solved = tf.linalg.cholesky_solve(cholesky, observations[..., tf.newaxis])
-    cross = tf.where(mask[..., tf.newaxis], kernel.matrix(observed, points), 0.0)
-    mean = tf.linalg.matmul(cross, solved, transpose_a=True)[..., 0]
-    explained = tf.linalg.triangular_solve(cholesky, cross) ** 2
-    variance = kernel.apply(points, points) - tf.reduce_sum(explained, axis=-2)
-    return mean, tf.sqrt(tf.maximum(variance, _MIN_VARIANCE))
+
+    def __init__(
+        self,
+        kernel: Any,
+        observation_index_points: Any,
+        observations: Any,
+        observation_noise_variance: Any = 0.05,
+        mask: Any = None,
+    ) -> None:
+        self._kernel = kernel
+        self._observed = tf.cast(observation_index_points, tf.float64)
+        if mask is None:
+            mask = tf.ones(tf.shape(self._observed)[:-1], tf.bool)
+        self._mask = tf.convert_to_tensor(mask, dtype=tf.bool)
+        gram = kernel.matrix(self._observed, self._observed)
+        self._cholesky = _cholesky(gram, observation_noise_variance, self._mask)
+        observations = tf.where(self._mask, tf.cast(observations, tf.float64), 0.0)
+        self._solved = tf.linalg.cholesky_solve(self._cholesky, observations[..., tf.newaxis])
+
+    def predict(self, index_points: Any) -> tuple[Any, Any]:
+        """Mean and standard deviation at points `[K, M, D]`.
+
+        Returns:
+            Two float64 `[K, M]`; standard deviations are at least 1e-6, never NaN by rounding.
+        """
+        points = tf.cast(index_points, tf.float64)
+        cross = self._kernel.matrix(self._observed, points)
+        cross = tf.where(self._mask[..., tf.newaxis], cross, 0.0)
+        mean = tf.linalg.matmul(cross, self._solved, transpose_a=True)[..., 0]
+        explained = tf.linalg.triangular_solve(self._cholesky, cross) ** 2
+        variance = self._kernel.apply(points, points) - tf.reduce_sum(explained, axis=-2)
+        return mean, tf.sqrt(tf.maximum(variance, _MIN_VARIANCE))
 
 
 def _cholesky(kernel_matrix: Any, noise: Any, mask: Any) -> Any:

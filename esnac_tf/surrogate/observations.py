@@ -28,26 +28,20 @@ class ObservedArchitectures:
     Attributes:
         encodings: Finite floats `[N, T, F]`.
         observations: Finite, `[N]`.
-        sequence_mask: Booleans `[N, T]`, False at padding.
     """
 
     encodings: npt.NDArray[np.float32]
     observations: npt.NDArray[np.float64]
-    sequence_mask: npt.NDArray[np.bool_]
 
 
 def check_observations(
-    encodings: npt.ArrayLike,
-    observations: npt.ArrayLike,
-    sequence_mask: npt.ArrayLike | None,
-    num_features: int,
+    encodings: npt.ArrayLike, observations: npt.ArrayLike, num_features: int
 ) -> ObservedArchitectures:
     """Observed architectures as arrays that can be computed with.
 
     Args:
         encodings: Floats `[N, T, F]`, N and T at least 1.
         observations: `[N]`.
-        sequence_mask: Booleans `[N, T]`, False at padding; None: no padding.
         num_features: F.
 
     Raises:
@@ -55,7 +49,7 @@ def check_observations(
         SurrogateError: A number is not finite.
 
     Example:
-        >>> check_observations(np.zeros([2, 4, 3]), [0, 1], None, num_features=3).observations
+        >>> check_observations(np.zeros([2, 4, 3]), [0, 1], num_features=3).observations
         array([0., 1.])
     """
     with np.errstate(over="ignore"):  # What becomes infinite is refused below.
@@ -71,59 +65,40 @@ def check_observations(
             f"observations must be [{len(encodings)}], one for each encoding, "
             f"received {observations.shape}."
         )
-    if sequence_mask is None:
-        sequence_mask = np.ones(encodings.shape[:-1], np.bool_)
-    sequence_mask = np.asarray(sequence_mask, np.bool_)
-    if sequence_mask.shape != encodings.shape[:-1]:
-        raise ValueError(
-            f"sequence_mask must be {encodings.shape[:-1]}, one for each row of each "
-            f"encoding, received {sequence_mask.shape}."
-        )
     if not np.isfinite(observations).all():
         number = int(np.argmin(np.isfinite(observations)))
         raise SurrogateError(f"Observation {number} is {observations[number]}.")
     if not np.isfinite(encodings).all():
         number = int(np.argmin(np.isfinite(encodings).all(axis=(1, 2))))
         raise SurrogateError(f"Encoding {number} holds a number that is not finite.")
-    return ObservedArchitectures(encodings, observations, sequence_mask)
+    return ObservedArchitectures(encodings, observations)
 
 
 def check_candidates(
-    candidates: npt.ArrayLike, sequence_mask: npt.ArrayLike | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Candidates and their mask as arrays that can be computed with.
+    candidates: npt.ArrayLike, num_kernels: int, num_features: int
+) -> npt.NDArray[np.float32]:
+    """Candidates as an array that can be computed with.
 
     Args:
         candidates: Floats `[M, T, F]` or `[K, M, T, F]`, M and T at least 1.
-        sequence_mask: Booleans `[M, T]` or `[K, M, T]`, False at padding; None: no padding.
-
-    Returns:
-        The candidates, and a mask with all of their dimensions but F.
+        num_kernels: K.
+        num_features: F.
 
     Raises:
         ValueError: Shapes don't fit.
 
     Example:
-        >>> check_candidates(np.zeros([2, 5, 4, 3]), np.ones([5, 4]))[1].shape
-        (2, 5, 4)
+        >>> check_candidates(np.zeros([2, 5, 4, 3]), num_kernels=2, num_features=3).shape
+        (2, 5, 4, 3)
     """
     candidates = np.asarray(candidates, np.float32)
-    if candidates.ndim not in (3, 4) or 0 in candidates.shape:
+    fits = candidates.ndim in (3, 4) and candidates.shape[-1] == num_features
+    if not fits or 0 in candidates.shape or candidates.shape[:-3] not in ((), (num_kernels,)):
         raise ValueError(
-            f"candidates must be [M, T, F] or [K, M, T, F] with no dimension of 0, "
-            f"received {candidates.shape}."
+            f"candidates must be [M, T, {num_features}] or [{num_kernels}, M, T, {num_features}] "
+            f"with no dimension of 0, received {candidates.shape}."
         )
-    if sequence_mask is None:
-        sequence_mask = np.ones(candidates.shape[:-1], np.bool_)
-    sequence_mask = np.asarray(sequence_mask, np.bool_)
-    if candidates.ndim == 4 and sequence_mask.ndim == 2:
-        sequence_mask = np.broadcast_to(sequence_mask, candidates.shape[:-1])
-    if sequence_mask.shape != candidates.shape[:-1]:
-        raise ValueError(
-            f"sequence_mask must be {candidates.shape[:-1]} for these candidates, "
-            f"received {sequence_mask.shape}."
-        )
-    return candidates, sequence_mask
+    return candidates
 
 
 def draw_subset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,19 +25,17 @@ from esnac_tf.surrogate.observations import (
     check_observations,
     draw_subset,
 )
-from esnac_tf.surrogate.padding import bucket_size, pad
 
 tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)
 class _Conditioned:
-    """What predictions depend on beside the weights, N padded to its bucket."""
+    """What predictions depend on beside the weights."""
 
-    embeddings: Any
+    posterior: gaussian_process.Posterior
     observations: npt.NDArray[np.float64]
     subset: npt.NDArray[np.bool_]
-    num_observations: int
 
 
 class Surrogate(tf.Module):
@@ -54,9 +53,8 @@ class Surrogate(tf.Module):
     tried looks worth trying. Observations on another scale should be standardised first.
 
     A subset is gathered before training rather than masked in it, since the time is that of the
-    LSTMs and grows with the number of sequences: half the data, half the time. Shapes are padded
-    to the sizes of `bucket_size`, so the compiled functions serve again as the data grow; they
-    are compiled anew for another T.
+    LSTMs and grows with the number of sequences: half the data, half the time. Functions are
+    traced once, for any N, M and T.
 
     Kernels learned on one teacher serve for another with the same F (any T): call `condition`.
     Save them with `tf.train.Checkpoint(embedding=surrogate.embedding)`.
@@ -65,6 +63,9 @@ class Surrogate(tf.Module):
         num_features: F, the width of an encoding's rows; at least 1.
         config: Sizes and training settings.
         chunk_size: Sequences embedded at a time in `predict`, which bounds its memory; at least 1.
+        columns: Whole numbers `[C]` below F: all encodings hold these features alone, `[..., C]`
+            in the place of F, as the others are zero in all of them. There are weights for all F
+            even so, and results are the same. None: all of them.
         name: Name of the module.
 
     Raises:
@@ -92,7 +93,8 @@ class Surrogate(tf.Module):
         self,
         num_features: int,
         config: SurrogateConfig | None = None,
-        chunk_size: int = 64,
+        chunk_size: int = 128,
+        columns: npt.ArrayLike | None = None,
         name: str = "surrogate",
     ) -> None:
         super().__init__(name=name)
@@ -112,16 +114,35 @@ class Surrogate(tf.Module):
             learning_rate=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
         )
-        # Functions of this object, so that they are compiled for its variables and freed with it.
-        self._compiled_fit_step = tf.function(self._fit_step, jit_compile=True)
-        self._compiled_embed = tf.function(self.embedding.__call__, jit_compile=True)
-        self._traced_marginals = tf.function(self._marginals)
+        self._columns = None if columns is None else np.asarray(columns, np.int64)
+        self._num_columns = num_features if self._columns is None else len(self._columns)
+        num_kernels, own = self.config.num_kernels, [None, None, self._num_columns]
+
+        def spec(shape: Sequence[int | None], dtype: Any) -> Any:
+            return tf.TensorSpec(shape, dtype)
+
+        # Functions of this object, so that they hold its variables and are freed with it.
+        self._traced_fit_step = tf.function(
+            self._fit_step,
+            input_signature=[
+                spec([num_kernels, *own], tf.float32),
+                spec([num_kernels, None], tf.float64),
+                spec([num_kernels, None], tf.bool),
+                spec([], tf.int32),
+                spec([num_kernels], tf.float64),
+                spec([num_kernels], tf.bool),
+            ],
+        )
+        self._traced_embed = tf.function(self._embed, input_signature=[spec(own, tf.float32)])
+        self._traced_embed_own = tf.function(
+            self._embed, input_signature=[spec([num_kernels, *own], tf.float32)]
+        )
         self._conditioned: _Conditioned | None = None
 
     @property
     def num_traces(self) -> int:
-        """How often a function was traced and compiled so far; constant while shapes repeat."""
-        functions = (self._compiled_fit_step, self._compiled_embed, self._traced_marginals)
+        """How often a function was traced so far: once each at most."""
+        functions = (self._traced_fit_step, self._traced_embed, self._traced_embed_own)
         return sum(function.experimental_get_tracing_count() for function in functions)
 
     @property
@@ -143,14 +164,13 @@ class Surrogate(tf.Module):
             RuntimeError: Nothing was fitted yet.
         """
         conditioned = self._require_conditioned()
-        return conditioned.subset[:, : conditioned.num_observations].copy()
+        return conditioned.subset.copy()
 
     def fit(
         self,
         encodings: npt.ArrayLike,
         observations: npt.ArrayLike,
         seed: int,
-        sequence_mask: npt.ArrayLike | None = None,
     ) -> FitReport:
         """Trains all kernels anew, each on its own random subset, and conditions on it.
 
@@ -162,7 +182,6 @@ class Surrogate(tf.Module):
             observations: `[N]`, higher is better.
             seed: Seed of initial weights and subsets, a non-negative integer. On one machine
                 equal seeds and data give equal results.
-            sequence_mask: Booleans `[N, T]`, False at padding; None: no padding.
 
         Returns:
             How training went.
@@ -172,9 +191,7 @@ class Surrogate(tf.Module):
             SurrogateError: Data, log likelihood or embeddings are not finite.
         """
         start = time.perf_counter()
-        data = check_observations(
-            encodings, observations, sequence_mask, self.embedding.num_features
-        )
+        data = check_observations(encodings, observations, self._num_columns)
         weights_seed, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = None
         self.embedding.reinitialize(int(weights_seed))
@@ -194,7 +211,6 @@ class Surrogate(tf.Module):
         encodings: npt.ArrayLike,
         observations: npt.ArrayLike,
         seed: int,
-        sequence_mask: npt.ArrayLike | None = None,
     ) -> None:
         """Draws new subsets and conditions on them, with the kernels as they are.
 
@@ -204,7 +220,6 @@ class Surrogate(tf.Module):
             encodings: Floats `[N, T, F]`, N at least 1.
             observations: `[N]`, higher is better.
             seed: Seed of the subsets; the subsets are those of `fit` with the same seed.
-            sequence_mask: Booleans `[N, T]`, False at padding; None: no padding.
 
         Raises:
             ValueError: Shapes don't fit.
@@ -217,20 +232,17 @@ class Surrogate(tf.Module):
             >>> surrogate.best_observations
             array([0., 0.])
         """
-        data = check_observations(
-            encodings, observations, sequence_mask, self.embedding.num_features
-        )
+        data = check_observations(encodings, observations, self._num_columns)
         _, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = None
         self._condition(data, self._draw_subset(data, int(subset_seed)))
 
-    def predict(self, candidates: npt.ArrayLike, sequence_mask: npt.ArrayLike | None = None) -> Any:
+    def predict(self, candidates: npt.ArrayLike) -> Any:
         """Predicts the noise-free objective of each candidate by itself.
 
         Args:
             candidates: Floats `[M, T, F]`, predicted by all kernels, or `[K, M, T, F]`, each
                 kernel's own. M is at least 1.
-            sequence_mask: Booleans `[M, T]` or `[K, M, T]`, False at padding; None: no padding.
 
         Returns:
             A `tfd.MultivariateNormalDiag` in float64 of batch shape `[K]` and event shape `[M]`:
@@ -243,20 +255,9 @@ class Surrogate(tf.Module):
             SurrogateError: Candidates or predictions are not finite.
         """
         conditioned = self._require_conditioned()
-        candidates, sequence_mask = check_candidates(candidates, sequence_mask)
-        axis = candidates.ndim - 3
-        observations = tf.constant(conditioned.observations)
-        subset = tf.constant(conditioned.subset)
-        means, stddevs = [], []
-        for embedded in self._embed_chunks(candidates, sequence_mask, axis):
-            given = conditioned.embeddings, observations, subset, embedded
-            # Not called as it is: TensorFlow would warn of a trace for each size of N.
-            mean, stddev = self._traced_marginals.get_concrete_function(*given)(*given)
-            means.append(mean)
-            stddevs.append(stddev)
-        num_candidates = candidates.shape[axis]
-        mean = tf.concat(means, axis=-1)[:, :num_candidates]
-        stddev = tf.concat(stddevs, axis=-1)[:, :num_candidates]
+        candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
+        predicted = [conditioned.posterior.predict(e) for e in self._embed_chunks(candidates)]
+        mean, stddev = (tf.concat(parts, axis=-1) for parts in zip(*predicted, strict=True))
         if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
@@ -272,14 +273,12 @@ class Surrogate(tf.Module):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         num_kernels = self.config.num_kernels
         sizes = subset.sum(axis=-1)
-        width = bucket_size(int(sizes.max()))
+        width = int(sizes.max())
         exists = np.arange(width) < sizes[:, np.newaxis]  # [K, width]
         # A stable sort of "not in the subset" puts its members first, in their order.
         members = np.argsort(~subset, axis=-1, kind="stable")[:, :width]
-        members = pad(members, width, axis=1)
         inputs = (
-            tf.constant(np.where(exists[..., np.newaxis, np.newaxis], data.encodings[members], 0)),
-            tf.constant(data.sequence_mask[members]),
+            tf.constant(data.encodings[members]),
             tf.constant(data.observations[members]),
             tf.constant(exists),
         )
@@ -289,7 +288,7 @@ class Surrogate(tf.Module):
         first = latest = np.full(num_kernels, np.nan)
         num_steps = np.zeros(num_kernels, np.int64)
         for step in range(1, self.config.max_steps + 1):
-            log_likelihood, running, active = self._compiled_fit_step(
+            log_likelihood, running, active = self._traced_fit_step(
                 *inputs, tf.constant(step), running, active
             )
             latest = log_likelihood.numpy()
@@ -307,7 +306,6 @@ class Surrogate(tf.Module):
     def _fit_step(
         self,
         encodings: Any,
-        sequence_mask: Any,
         observations: Any,
         exists: Any,
         step: Any,
@@ -318,7 +316,7 @@ class Surrogate(tf.Module):
         config = self.config
         variables = self.embedding.trainable_variables
         with tf.GradientTape() as tape:
-            embedded = tf.cast(self.embedding(encodings, sequence_mask), tf.float64)
+            embedded = tf.cast(self._embed(encodings), tf.float64)
             log_likelihood = gaussian_process.leave_one_out_log_likelihood(
                 self.kernel.on_embeddings().matrix(embedded, embedded),
                 observations,
@@ -336,41 +334,28 @@ class Surrogate(tf.Module):
         return log_likelihood, running, active
 
     def _condition(self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]) -> None:
-        num_observations = len(data.observations)
-        width = bucket_size(num_observations)
-        chunks = list(self._embed_chunks(data.encodings, data.sequence_mask, axis=0))
-        embedded = tf.concat(chunks, axis=1)[:, :num_observations]
+        embedded = tf.concat(list(self._embed_chunks(data.encodings)), axis=1)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
-        self._conditioned = _Conditioned(
-            embeddings=tf.constant(pad(embedded.numpy(), width, axis=1)),
-            observations=pad(data.observations, width, axis=0),
-            subset=pad(subset, width, axis=1),
-            num_observations=num_observations,
-        )
-
-    def _embed_chunks(
-        self, sequences: npt.NDArray[Any], sequence_mask: npt.NDArray[Any], axis: int
-    ) -> Any:
-        """Yields embeddings `[K, chunk_size, D]`, the last one padded with zero sequences."""
-        for start in range(0, sequences.shape[axis], self.chunk_size):
-            part = (slice(None),) * axis + (slice(start, start + self.chunk_size),)
-            yield self._compiled_embed(
-                tf.constant(pad(sequences[part], self.chunk_size, axis)),
-                tf.constant(pad(sequence_mask[part], self.chunk_size, axis)),
-            )
-
-    def _marginals(
-        self, embeddings: Any, observations: Any, subset: Any, candidates: Any
-    ) -> tuple[Any, Any]:
-        return gaussian_process.posterior(
+        posterior = gaussian_process.Posterior(
             self.kernel.on_embeddings(),
-            embeddings,
-            observations,
-            candidates,
+            embedded,
+            data.observations,
             self.config.observation_noise_variance,
             mask=subset,
         )
+        self._conditioned = _Conditioned(posterior, data.observations, subset)
+
+    def _embed_chunks(self, sequences: npt.NDArray[np.float32]) -> Iterator[Any]:
+        """Embeddings `[K, at most chunk_size, D]` of sequences `[N, T, C]` or `[K, N, T, C]`."""
+        axis = sequences.ndim - 3
+        embed = self._traced_embed_own if axis else self._traced_embed
+        for start in range(0, sequences.shape[axis], self.chunk_size):
+            part = (slice(None),) * axis + (slice(start, start + self.chunk_size),)
+            yield embed(tf.constant(sequences[part]))
+
+    def _embed(self, sequences: Any) -> Any:
+        return self.embedding(sequences, self._columns)
 
     def _require_conditioned(self) -> _Conditioned:
         if self._conditioned is None:

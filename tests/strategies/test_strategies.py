@@ -141,7 +141,7 @@ class TestEvolution:
 class FakeSurrogate:
     """Expects of a student what its features sum to; each kernel its own sign."""
 
-    def __init__(self, num_features, config):
+    def __init__(self, num_features, config, columns):
         self.config = config
         self.best_observations = np.zeros(config.num_kernels)
         self.fitted = []

@@ -6,8 +6,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from esnac_tf.surrogate.embedding import SequenceEmbedding
 
@@ -44,7 +42,7 @@ def reference_lstm(inputs, kernel, recurrent_kernel, bias):
 
 
 def reference_embedding(embedding, k, sequence):
-    """The embedding of one unpadded sequence by kernel k, in float64."""
+    """The embedding of one sequence by kernel k, in float64."""
     outputs = sequence.astype(np.float64)
     for weights in zip(
         embedding.kernels, embedding.recurrent_kernels, embedding.biases, strict=True
@@ -90,73 +88,32 @@ def test_own_sequences_equal_the_numpy_reference(embedding):
     np.testing.assert_allclose(embedding(sequences), expected, atol=1e-5)
 
 
-def test_padded_sequences_equal_the_numpy_reference_without_padding(embedding):
-    sequences = random_sequences(N, T)
-    lengths = np.array([1, 2, 4, 5, 6])
-    mask = np.arange(T) < lengths[:, np.newaxis]
-    expected = [
-        [
-            reference_embedding(embedding, k, s[:length])
-            for s, length in zip(sequences, lengths, strict=True)
-        ]
-        for k in range(K)
-    ]
-    np.testing.assert_allclose(embedding(sequences, mask), expected, atol=1e-5)
-    own_masks = np.broadcast_to(mask, [K, N, T])
-    np.testing.assert_allclose(embedding(sequences, own_masks), expected, atol=1e-5)
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    length=st.integers(1, 5),
-    padding=st.integers(0, 4),
-    value=st.sampled_from([0.0, 7.0, -1e6]),
-    seed=st.integers(0, 99),
-)
-def test_padding_does_not_change_an_embedding(embedding, length, padding, value, seed):
-    sequences = random_sequences(2, length, seed=seed)
-    padded = np.pad(sequences, [(0, 0), (0, padding), (0, 0)], constant_values=value)
-    mask = np.broadcast_to(np.arange(length + padding) < length, padded.shape[:-1])
-    np.testing.assert_allclose(embedding(padded, mask), embedding(sequences), atol=1e-6)
-
-
-def test_padding_alone_gives_zeros(embedding):
-    embedded = embedding(random_sequences(1, T), np.zeros([1, T], bool))
-    np.testing.assert_array_equal(embedded, np.zeros([K, 1, 2 * H]))
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_values_and_gradients_equal_those_of_keras(embedding, jit_compile):
-    """The gradient is written by hand; with padding here and without it in Keras."""
-    length = T - 2
-    sequences = random_sequences(N, T)
-    mask = np.broadcast_to(np.arange(T) < length, [N, T])
+@pytest.mark.parametrize("traced", [False, True])
+def test_values_and_gradients_equal_those_of_keras(embedding, traced):
+    sequences = tf.constant(random_sequences(N, T))
     direction = np.random.default_rng(3).normal(size=[K, N, 2 * H]).astype(np.float32)
 
-    @tf.function(jit_compile=jit_compile)
-    def value_and_gradients(sequences, mask, direction):
+    def value_and_gradients(sequences):
         with tf.GradientTape() as tape:
             tape.watch(sequences)
-            embedded = embedding(sequences, mask)
+            embedded = embedding(sequences)
             loss = tf.reduce_sum(embedded * direction)
         sources = [sequences, *embedding.kernels, *embedding.recurrent_kernels, *embedding.biases]
         return embedded, tape.gradient(loss, sources)
 
-    embedded, gradients = value_and_gradients(
-        *(tf.constant(value) for value in (sequences, mask, direction))
-    )
+    function = tf.function(value_and_gradients) if traced else value_and_gradients
+    embedded, gradients = function(sequences)
     input_gradient = np.zeros([N, T, F])
     for k in range(K):
         model = keras_copy(embedding, k)
         with tf.GradientTape() as tape:
-            inputs = tf.constant(sequences[:, :length])
-            tape.watch(inputs)
-            expected = model(inputs)
+            tape.watch(sequences)
+            expected = model(sequences)
             loss = tf.reduce_sum(expected * direction[k])
         values = [v.value for v in model.trainable_variables]
-        from_inputs, *from_weights = tape.gradient(loss, [inputs, *values])
+        from_inputs, *from_weights = tape.gradient(loss, [sequences, *values])
         np.testing.assert_allclose(embedded[k], expected, atol=1e-5)
-        input_gradient[:, :length] += from_inputs
+        input_gradient += from_inputs
         # Keras lists kernel, recurrent kernel, bias of one direction after the other.
         for number, expected_gradient in enumerate(from_weights):
             layer, rest = divmod(number, 6)
@@ -164,6 +121,18 @@ def test_values_and_gradients_equal_those_of_keras(embedding, jit_compile):
             gradient = gradients[1 + part * LAYERS + layer][k, which_direction]
             np.testing.assert_allclose(gradient, expected_gradient, atol=1e-4)
     np.testing.assert_allclose(gradients[0], input_gradient, atol=1e-4)
+
+
+def test_columns_alone_equal_whole_sequences_with_zeros(embedding):
+    columns = np.array([0, 3, 4, 9])
+    few = random_sequences(N, T)[..., columns]
+    whole = np.zeros([N, T, F], np.float32)
+    whole[..., columns] = few
+    np.testing.assert_allclose(embedding(few, columns), embedding(whole), atol=1e-6)
+    own = np.stack([few] * K)
+    np.testing.assert_allclose(embedding(own, columns), embedding(whole), atol=1e-6)
+    with pytest.raises(ValueError, match="sequences must be"):
+        embedding(whole, columns)
 
 
 def test_no_gradient_is_none(embedding):
@@ -222,11 +191,6 @@ def test_equal_seeds_give_equal_weights_in_the_same_variables():
 def test_wrong_shapes_are_refused(embedding, shape):
     with pytest.raises(ValueError, match="sequences"):
         embedding(np.zeros(shape, np.float32))
-
-
-def test_a_mask_of_wrong_rank_is_refused(embedding):
-    with pytest.raises(ValueError, match="sequence_mask"):
-        embedding(random_sequences(N, T), np.ones([T], bool))
 
 
 @pytest.mark.parametrize("name", ["num_kernels", "num_features", "num_layers", "hidden_size"])

@@ -15,7 +15,6 @@ from esnac_tf import acquisitions
 from esnac_tf.errors import UserError
 from esnac_tf.surrogate import Surrogate, SurrogateConfig, SurrogateError
 from esnac_tf.surrogate.gaussian_process import leave_one_out_log_likelihood
-from esnac_tf.surrogate.padding import bucket_size
 
 K, T, F, H = 3, 6, 12, 8
 CONFIG = SurrogateConfig(num_kernels=K, num_layers=1, hidden_size=H, max_steps=3)
@@ -136,37 +135,37 @@ def test_chunks_and_own_candidates_change_nothing(surrogate):
         np.testing.assert_allclose(mean, np.roll(expected.mean()[k], k), atol=1e-5)
 
 
-def test_padding_changes_nothing(surrogate):
-    encodings, observations = random_data(10)
-    surrogate.fit(encodings, observations, seed=0)
-    expected = surrogate.predict(encodings).mean()
-    padded = np.pad(encodings, [(0, 0), (0, 2), (0, 0)], constant_values=9)
-    mask = np.broadcast_to(np.arange(T + 2) < T, padded.shape[:-1])
-    surrogate.fit(padded, observations, seed=0, sequence_mask=mask)
-    np.testing.assert_allclose(surrogate.predict(padded, mask).mean(), expected, atol=1e-3)
-    own = np.broadcast_to(padded, [K, *padded.shape])
-    np.testing.assert_allclose(surrogate.predict(own, mask).mean(), expected, atol=1e-3)
+def test_features_that_are_always_zero_may_be_left_out(surrogate):
+    columns = [1, 2, 5, 7, 11]
+    (few, observations), (candidates, _) = random_data(10), random_data(4, seed=1)
+    few, candidates = few[..., columns], candidates[..., columns]
+
+    def whole(encodings):
+        filled = np.zeros([*encodings.shape[:-1], F], np.float32)
+        filled[..., columns] = encodings
+        return filled
+
+    surrogate.fit(whole(few), observations, seed=2)
+    expected = surrogate.predict(whole(candidates)).mean()
+    other = Surrogate(F, CONFIG, columns=columns)
+    other.fit(few, observations, seed=2)
+    np.testing.assert_allclose(other.predict(candidates).mean(), expected, atol=1e-4)
+    own = other.predict(np.stack([candidates] * K))
+    np.testing.assert_allclose(own.mean(), expected, atol=1e-4)
+    for actual, value in zip(weights_of(other, 0), weights_of(surrogate, 0), strict=True):
+        np.testing.assert_allclose(actual, value, atol=1e-5)
 
 
-def test_compiled_functions_serve_again_within_a_bucket():
+def test_functions_are_traced_once():
     surrogate = Surrogate(F, CONFIG, chunk_size=8)
-
-    def fit_and_predict(num_observations, num_candidates):
-        surrogate.fit(*random_data(num_observations), seed=num_observations)
-        surrogate.predict(random_data(num_candidates)[0])
-
-    fit_and_predict(1, 3)
-    assert surrogate.num_traces == 3  # Training step, embedding, posterior.
-    for num_observations in (2, 5, 9, 16):
-        fit_and_predict(num_observations, 4 * num_observations)
+    for num_observations in (1, 2, 9, 17, 48):
+        encodings, observations = random_data(num_observations)
+        surrogate.fit(encodings, observations, seed=num_observations)
+        surrogate.predict(encodings)
+        surrogate.predict(np.stack([encodings] * K))
+        assert surrogate.num_traces == 3  # Training step, embedding, embedding of own sequences.
+    surrogate.condition(*random_data(5, length=T + 3), seed=0)  # Another teacher.
     assert surrogate.num_traces == 3
-    fit_and_predict(17, 8)  # The posterior's N grows; the subsets still fit into 16.
-    assert max(surrogate.subset.sum(axis=-1)) <= 16
-    assert surrogate.num_traces == 4
-    fit_and_predict(48, 8)
-    after = surrogate.num_traces
-    fit_and_predict(46, 8)
-    assert surrogate.num_traces == after
 
 
 def test_nothing_is_warned_of_while_observations_grow(caplog):
@@ -217,7 +216,7 @@ def test_very_few_observations_are_all_used(surrogate, num_observations):
 
 def test_best_observations_are_those_of_the_subset(surrogate):
     _, observations = random_data(12)
-    surrogate.fit(random_data(12)[0], observations - 5, seed=2)  # Below 0, which is the padding.
+    surrogate.fit(random_data(12)[0], observations - 5, seed=2)
     expected = [(observations - 5)[subset].max() for subset in surrogate.subset]
     np.testing.assert_array_equal(surrogate.best_observations, expected)
     assert surrogate.best_observations.shape == (K,)
@@ -313,36 +312,27 @@ def test_nothing_is_predicted_before_a_fit():
 
 
 @pytest.mark.parametrize(
-    ("encodings", "observations", "mask", "message"),
+    ("encodings", "observations", "message"),
     [
-        ([4, T, F + 1], [4], None, "encodings"),
-        ([T, F], [4], None, "encodings"),
-        ([0, T, F], [0], None, "encodings"),
-        ([4, T, F], [5], None, "observations"),
-        ([4, T, F], [4, 1], None, "observations"),
-        ([4, T, F], [4], [4, T + 1], "sequence_mask"),
+        ([4, T, F + 1], [4], "encodings"),
+        ([T, F], [4], "encodings"),
+        ([0, T, F], [0], "encodings"),
+        ([4, T, F], [5], "observations"),
+        ([4, T, F], [4, 1], "observations"),
     ],
 )
-def test_wrong_shapes_are_refused(surrogate, encodings, observations, mask, message):
-    mask = None if mask is None else np.ones(mask, bool)
+def test_wrong_shapes_are_refused(surrogate, encodings, observations, message):
     with pytest.raises(ValueError, match=message):
-        surrogate.fit(np.zeros(encodings), np.zeros(observations), 0, sequence_mask=mask)
+        surrogate.fit(np.zeros(encodings), np.zeros(observations), 0)
 
 
 def test_wrong_candidates_are_refused(surrogate):
     surrogate.condition(*random_data(3), seed=0)
     for shape in ([0, T, F], [T, F], [2, T, F + 1], [K + 1, 2, T, F]):
-        with pytest.raises(ValueError, match=r"candidates|sequences"):
+        with pytest.raises(ValueError, match="candidates must be"):
             surrogate.predict(np.zeros(shape))
-    with pytest.raises(ValueError, match="sequence_mask"):
-        surrogate.predict(np.zeros([2, T, F]), np.ones([3, T], bool))
     with pytest.raises(ValueError, match="chunk_size"):
         Surrogate(F, CONFIG, chunk_size=0)
-
-
-def test_buckets_fit_and_waste_little():
-    for size in range(1, 700):
-        assert size <= bucket_size(size) <= max(16, 1.5 * size, size if size > 32 else 2 * size)
 
 
 @pytest.mark.parametrize(

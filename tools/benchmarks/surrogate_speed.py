@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from esnac_tf.encoding import NUM_FEATURES, Encoder
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.surrogate import Surrogate, SurrogateConfig
+from esnac_tf.surrogate.gaussian_process import leave_one_out_log_likelihood
 
 # A step of training takes the products of a forward pass three times.
 _PASSES = 3
@@ -28,33 +30,35 @@ def space_of(teacher: str = TEACHER) -> SearchSpace:
     return SearchSpace(analyse(teachers.build(teacher, (32, 32, 3), 10)))
 
 
-def encodings_of(space: SearchSpace, count: int, seed: int = 0) -> Any:
-    """The encodings [M, T, F] of random students."""
+def encodings_of(space: SearchSpace, encoder: Encoder, count: int, seed: int = 0) -> Any:
+    """The encodings [M, T, C] of random students."""
     candidates = space.sample(count, np.random.default_rng(seed))
-    return Encoder(space.graph).encode(candidates.removed, candidates.widths, candidates.skips)
+    return encoder.encode(candidates.removed, candidates.widths, candidates.skips)
 
 
 def fit_step(size: str) -> Iterator[Finding]:
     """One gradient step of 8 kernels on 80 trials against the floor, and against PyTorch."""
-    num_trials, rounds, steps = 80, (5 if size == "full" else 3), 4
+    num_trials, rounds, steps = 80, (7 if size == "full" else 3), 3
     config = SurrogateConfig(max_steps=steps, tolerance=0.0, subset_probability=1.0)
-    encodings = encodings_of(space_of(), num_trials)
+    space = space_of()
+    encoder = Encoder(space.graph, only_used=True)
+    encodings = encodings_of(space, encoder, num_trials)
     objectives = np.random.default_rng(0).random(num_trials)
-    surrogate = Surrogate(NUM_FEATURES, config)
+    surrogate = Surrogate(NUM_FEATURES, config, columns=encoder.columns)
     operations = _PASSES * config.num_kernels * _operations(config, encodings)
     functions = {
         "products": matrix_products(),
         "fit": lambda: surrogate.fit(encodings, objectives, seed=0),
         "condition": lambda: surrogate.condition(encodings, objectives, seed=0),
     }
-    with_torch = _torch_step(config, encodings)
+    with_torch = _torch_step(config, encodings_of(space, Encoder(space.graph), num_trials))
     if with_torch is not None:
         functions["torch"] = with_torch
     secs = alternate(functions, rounds)
     floor = np.array(secs["products"]) * operations / OPERATIONS
     step = (np.array(secs["fit"]) - np.array(secs["condition"])) / steps
     rate = OPERATIONS / np.median(secs["products"]) / 1e9
-    detail = f"{operations / 1e9:.0f} GFLOP, {rate:.0f} GFLOP/s"
+    detail = f"{operations / 1e9:.0f} GFLOP at {rate:.0f} GFLOP/s"
     yield ratio("a gradient step of all kernels / its products", step, floor, 2.0, detail=detail)
     if with_torch is not None:
         yield ratio("the same / PyTorch nn.LSTM", step, secs["torch"], 1.0)
@@ -62,12 +66,13 @@ def fit_step(size: str) -> Iterator[Finding]:
 
 def scoring(size: str) -> Iterator[Finding]:
     """Scoring 8 x 1,000 candidates against the products of their forward pass."""
-    num_candidates, rounds = (1000 if size == "full" else 128), 3
+    num_candidates, rounds = (1000, 5) if size == "full" else (256, 3)
     config = SurrogateConfig()
     space = space_of()
-    encoder = Encoder(space.graph)
-    surrogate = Surrogate(NUM_FEATURES, config)
-    surrogate.condition(encodings_of(space, 80), np.random.default_rng(0).random(80), seed=0)
+    encoder = Encoder(space.graph, only_used=True)
+    surrogate = Surrogate(NUM_FEATURES, config, columns=encoder.columns)
+    trials = encodings_of(space, encoder, 80)
+    surrogate.condition(trials, np.random.default_rng(0).random(80), seed=0)
     generator = np.random.default_rng(1)
 
     def draw() -> Any:
@@ -91,30 +96,28 @@ def scoring(size: str) -> Iterator[Finding]:
 
 
 def tracing(size: str) -> Iterator[Finding]:
-    """What is traced and compiled in the first step, and after."""
+    """What is traced in the first step of a search, and after."""
     space = space_of()
+    encoder = Encoder(space.graph, only_used=True)
     config = SurrogateConfig(max_steps=2, tolerance=0.0)
-    surrogate = Surrogate(NUM_FEATURES, config)
-    steps = (9, 17, 41, 81, 161) if size == "full" else (9, 17, 41)
-    first, traces = 0.0, []
-    for number in steps:
-        encodings = encodings_of(space, number)
+    numbers = (9, 17, 41, 81, 161) if size == "full" else (9, 17, 41)
+    surrogate = Surrogate(NUM_FEATURES, config, columns=encoder.columns)
+    secs, traces = [], []
+    for number in (numbers[0], *numbers):
+        encodings = encodings_of(space, encoder, number)
         objectives = np.random.default_rng(number).random(number)
         start = time.perf_counter()
         surrogate.fit(encodings, objectives, seed=number)
-        surrogate.predict(encodings_of(space, 64))
-        if not traces:
-            first = time.perf_counter() - start
+        surrogate.predict(np.stack([encodings] * config.num_kernels))
+        secs.append(time.perf_counter() - start)
         traces.append(surrogate.num_traces)
-    again = Surrogate(NUM_FEATURES, config)
-    del again
-    yield Finding("the first search step, compiling included", first, "s", limit=10.0)
+    yield Finding("tracing in the first step", secs[0] - secs[1], "s", limit=10.0)
     more = traces[-1] - traces[0]
-    yield Finding(f"traces after it, up to {steps[-1]} trials", more, "", limit=0)
+    yield Finding(f"traces after it, up to {numbers[-1]} trials", more, "", limit=0)
 
 
 def growth(size: str) -> Iterator[Finding]:
-    """Seconds and memory over numbers of trials, layers and kernels."""
+    """Seconds and memory over numbers of trials N, layers T and kernels K."""
     base = {"N": 80, "T": 108, "K": 8}
     table = {"N": (20, 80, 320, 1280), "T": (46, 108, 415, 1041), "K": (1, 8, 32)}
     if size == "small":
@@ -123,38 +126,52 @@ def growth(size: str) -> Iterator[Finding]:
     for letter, values in table.items():
         for value in values:
             sizes = {**base, letter: value}
-            secs, steps = _one_size(**sizes), 2
             named = ", ".join(f"{name} = {number}" for name, number in sizes.items())
-            for what, measured in secs.items():
-                yield Finding(f"{what}, {named}", measured, "s")
-            del steps
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    yield Finding("peak memory of all of it", peak, "GiB")
+            for what, secs in _growth_secs(*sizes.values()).items():
+                yield Finding(f"{named}: {what}", secs, "s")
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            yield Finding(f"{named}: peak memory so far", peak, "GiB")
 
 
-def _one_size(N: int, T: int, K: int) -> dict[str, float]:
-    """Seconds of a gradient step and of predicting 64 candidates, compiled before."""
+def _growth_secs(num_trials: int, length: int, num_kernels: int) -> dict[str, float]:
+    """Seconds of a gradient step, of what of it is algebra, and of scoring 128 candidates."""
     generator = np.random.default_rng(0)
-    encodings = (generator.random((N, T, NUM_FEATURES)) < 0.03).astype(np.float32)
-    objectives = generator.random(N)
-    surrogate = Surrogate(NUM_FEATURES, SurrogateConfig(num_kernels=K, max_steps=2, tolerance=0.0))
+    encodings = (generator.random((num_trials, length, 98)) < 0.04).astype(np.float32)
+    objectives = generator.random(num_trials)
+    config = SurrogateConfig(num_kernels=num_kernels, max_steps=2, tolerance=0.0)
+    surrogate = Surrogate(98, config)
+    chosen = int(num_trials * config.subset_probability)
+    points = tf.constant(generator.normal(size=(num_kernels, chosen, 128)))
+
+    @tf.function
+    def algebra() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            matrix = surrogate.kernel.on_embeddings().matrix(points, points)
+            likelihood = leave_one_out_log_likelihood(matrix, objectives[:chosen])
+        return tape.gradient(likelihood, points)
+
+    some = np.stack([encodings[generator.integers(num_trials, size=128)]] * num_kernels)
     secs = alternate(
         {
             "fit": lambda: surrogate.fit(encodings, objectives, seed=0),
             "condition": lambda: surrogate.condition(encodings, objectives, seed=0),
-            "predict": lambda: surrogate.predict(encodings[:20]).mean().numpy(),
+            "algebra": lambda: algebra().numpy(),
+            "predict": lambda: surrogate.predict(some).mean().numpy(),
         },
         rounds=1,
     )
     return {
         "gradient step": (secs["fit"][0] - secs["condition"][0]) / 2,
-        "embedding of all trials": secs["condition"][0],
-        "prediction of 20 candidates": secs["predict"][0],
+        "algebra of it": secs["algebra"][0],
+        "scoring 128 candidates for each kernel": secs["predict"][0],
     }
 
 
 def _operations(config: SurrogateConfig, encodings: Any) -> int:
-    return lstm_operations(*encodings.shape, config.num_layers, config.hidden_size)
+    """Of a forward pass of one kernel, with all features as the published method has them."""
+    number, length, _ = encodings.shape
+    return lstm_operations(number, length, NUM_FEATURES, config.num_layers, config.hidden_size)
 
 
 def _torch_step(config: SurrogateConfig, encodings: Any) -> Any:
@@ -163,7 +180,7 @@ def _torch_step(config: SurrogateConfig, encodings: Any) -> Any:
         import torch
     except ImportError:
         return None
-    torch.set_num_threads(tf.config.threading.get_intra_op_parallelism_threads() or 0 or _cores())
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     batch = torch.from_numpy(encodings)
     networks = [
         torch.nn.LSTM(
@@ -187,9 +204,3 @@ def _torch_step(config: SurrogateConfig, encodings: Any) -> Any:
             optimizer.step()
 
     return step
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
