@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from esnac_tf.errors import UserError
 
 Shape = tuple[int | None, ...]
 Leaf = TypeVar("Leaf")
@@ -254,6 +257,26 @@ class ActionSet:
     def from_json(cls, values: Mapping[str, Any]) -> ActionSet:
         """The inverse of `to_json`."""
         return cls.of(values["removed"], values["widths"], values["skips"])
+
+
+def check_protect(protect: object) -> None:
+    """Refuses what is no regular expression that could name layers to protect.
+
+    Raises:
+        UserError: So it is.
+
+    Example:
+        >>> check_protect("block1_|logits")
+    """
+    if not isinstance(protect, str):
+        raise UserError(f"protect must be a regular expression, received {protect!r}.")
+    try:
+        re.compile(protect)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"protect must be a regular expression, received {protect!r}: {error}.\n"
+            r"Give for instance 'block1_|logits'; a sign meant as such takes a backslash: '\('."
+        ) from None
 
 
 def references(structure: Any) -> Iterator[TensorReference]:

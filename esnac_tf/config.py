@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-import re
 from typing import Any
 
 from esnac_tf import acquisitions, exporters, objectives, strategies
-from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE
+from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE, check_protect
 from esnac_tf.distillation import DIRECTIONS, DISTRIBUTE, OPTIMIZERS, TrainingConfig, losses
 from esnac_tf.errors import UserError
 from esnac_tf.search_space import REMOVAL_PROBABILITIES
@@ -177,7 +176,7 @@ class SearchConfig:
         for name in _NAMES:
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"{name} must be a name, received {getattr(self, name)!r}.")
-        _check_pattern(self.protect)
+        check_protect(self.protect)
         for name, known in (
             ("channel_groups", CHANNEL_GROUPS),
             ("channel_importance", CHANNEL_IMPORTANCE),
@@ -263,15 +262,3 @@ class SearchConfig:
 def _is_share(value: object) -> bool:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return is_number and 0 <= value <= 1  # type: ignore[operator]
-
-
-def _check_pattern(protect: object) -> None:
-    if not isinstance(protect, str):
-        raise UserError(f"protect must be a regular expression, received {protect!r}.")
-    try:
-        re.compile(protect)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(
-            f"protect must be a regular expression, received {protect!r}: {error}.\n"
-            r"Give for instance 'block1_|logits'; a sign meant as such takes a backslash: '\('."
-        ) from None

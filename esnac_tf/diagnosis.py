@@ -12,7 +12,7 @@ _MAX_FAILURES = 10
 
 
 def require_success(step: Sequence[Trial], trials: Sequence[Trial]) -> None:
-    """Stops a search that only fails: it can go on later, nothing is lost.
+    """Stops a search that only fails; its trials stay recorded, and are not tried again.
 
     Args:
         step: The trials of the last step.
@@ -35,5 +35,6 @@ def require_success(step: Sequence[Trial], trials: Sequence[Trial]) -> None:
         return
     raise UserError(
         f"{told}: {last[-1].failure}\n"
-        "The trials are recorded; mend the cause, and the same command goes on."
+        "Recorded trials are not repeated: mend the cause and give another --run_dir, or the same "
+        "one with more --num_steps."
     )

@@ -97,6 +97,8 @@ class Display:
     def warning(self, text: str) -> None:
         """Says that something is probably wrong; a quiet display warns as Python does.
 
+        Python's warning names the line of the user's that led here, not one of this package.
+
         Args:
             text: The text, a sentence or more.
 
@@ -105,7 +107,7 @@ class Display:
             Warning: The teacher is hardly better than chance.
         """
         if self._quiet:
-            warnings.warn(text, stacklevel=3)
+            warnings.warn(text, stacklevel=_level_outside())
         else:
             self.message(f"Warning: {text}")
 
@@ -249,6 +251,16 @@ class Display:
             for character in text.expandtabs(4)
         )
         return shown.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+
+def _level_outside() -> int:
+    """The stack level, for a warning of the caller, of the first frame outside of the package."""
+    package = os.path.dirname(__file__) + os.sep
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class Phase:

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# What Keras and TensorFlow tell around the reason of an error.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_TRACEBACK = re.compile(r'^ *File ".*", line \d+.*\n(?: +.*\n)*\n*', re.MULTILINE)
+_CALL_OF_LAYER = re.compile(r"Exception encountered(?: when calling .*\.call\(\)\.|:)\s")
+_FIRST_OF_SEVERAL = re.compile(r"^ *\(0\) [A-Za-z_ ]+: *(.*)", re.MULTILINE)
+_HEADERS = re.compile(
+    r"^(?:Graph execution error:|Detected at node .*|<stack traces unavailable>|in user code:)$",
+    re.MULTILINE,
+)
+_NODES = re.compile(r" for '\{\{node [^']*'|\n\t \[\[.*\]\]|\{\{.*?\}\}|\[Op:[^\]]*\](?: name:)?")
+_HINTS = re.compile(
+    r"Arguments received by |Call arguments received by |Hint: If you want to see|Traceback \(most"
+)
+_MAX_REASON = 250
 
 
 class UserError(ValueError):
@@ -61,14 +77,43 @@ class MissingExtraError(UserError):
         Traceback (most recent call last):
             ...
         esnac_tf.errors.MissingExtraError: --dataset=digits needs the package scikit-learn.
-        Install it with: pip install 'esnac-tf[quickstart]'
+        Install it: pip install scikit-learn, or in a checkout pip install '.[quickstart]'
     """
 
     def __init__(self, purpose: str, package: str, extra: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package}.\n"
-            f"Install it with: pip install 'esnac-tf[{extra}]'"
+            f"Install it: pip install {package}, or in a checkout pip install '.[{extra}]'"
         )
+
+
+def error_reason(error: BaseException) -> str:
+    r"""Returns why something failed, in one line of at most 250 characters.
+
+    It leaves out what Keras and TensorFlow tell around it: tracebacks, names of nodes and
+    devices, and the arguments of a call.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        The reason, without the class of the exception or a full stop; else the class alone.
+
+    Example:
+        >>> error_reason(ValueError("{{function_node Sub}} No [8] vs. [9] [Op:Sub] name: "))
+        'No [8] vs. [9]'
+        >>> error_reason(KeyError())
+        'KeyError'
+    """
+    text = _COLOUR.sub("", str(error))
+    told = _HINTS.split(text)[0] or text
+    for before in (_TRACEBACK, _CALL_OF_LAYER):
+        told = before.split(told)[-1] or told
+    first = _FIRST_OF_SEVERAL.search(told)
+    told = _NODES.sub("", _HEADERS.sub("", first[1] if first else told))
+    line = " ".join(told.split()).removeprefix(f"{type(error).__name__}: ")
+    line = line.rstrip(".") or type(error).__name__
+    return line if len(line) <= _MAX_REASON else line[: _MAX_REASON - 3] + "..."
 
 
 class InfeasibleStudentError(Exception):

@@ -126,9 +126,12 @@ def _student(
 ) -> Student:
     """A student and what its training came to; the user is told of what went wrong."""
     if outcome.failure is not None:
+        # Those of classifiers are whole numbers.
+        is_classifier = setup.purpose.task.is_classifier
+        labels = "" if is_classifier else ", or look for NaN among the labels"
         setup.display.warning(
             f"The full training of trial {trial.number} ended early: {outcome.failure}. "
-            "Lower full_learning_rate."
+            f"Lower full_learning_rate{labels}."
         )
     elif setup.config.full_epochs and not outcome.best_epoch:
         setup.display.warning(
@@ -141,7 +144,15 @@ def _student(
             f"Trial {trial.number} is hardly better than chance: train longer "
             "(--search_epochs, --full_epochs), on more examples or with smaller batches."
         )
-    quality = setup.purpose.task.metric.quality(value)
+    metric = setup.purpose.task.metric
+    quality = metric.quality(value)
+    if metric.name != "accuracy" and quality < setup.measured.quality / 2:
+        teacher = metric.quality(setup.measured.quality)  # which is its own inverse
+        setup.display.warning(
+            f"Trial {trial.number} is less than half as good as the teacher: its {metric.name} is "
+            f"{value:.6g}, the teacher's {teacher:.6g}. Raise search_epochs or "
+            "full_epochs, or take less away (removal_probabilities, max_shrinkage)."
+        )
     measured = Measurement(count_params(model), count_flops(model), quality)
     return Student(
         model=model,

@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-from esnac_tf import teachers
+from esnac_tf import datasets, teachers
 from esnac_tf.command_flags import FLAGS
 from esnac_tf.config import SearchConfig
 from esnac_tf.distillation import losses
@@ -68,12 +68,26 @@ def is_path(teacher: str) -> bool:
 
 
 def origin() -> dict[str, Any]:
-    """Where teacher and data come from: part of what a resumed run must share."""
+    """Where teacher and data come from: part of what a resumed run must share.
+
+    Of paths the file name: they can be spelled in many ways, and what the files hold is held
+    against digests.
+    """
     names = ["teacher", "teacher_weights", "dataset", "train_examples", "validation_examples",
              "input_scale"]  # fmt: skip
     if FLAGS.teacher_weights in (None, "", IMAGENET) and not is_path(FLAGS.teacher):
         names += ["teacher_epochs", "teacher_learning_rate"]
-    return {name: FLAGS[name].value for name in names}
+    values = {name: FLAGS[name].value for name in names}
+    paths = {
+        "teacher": is_path(FLAGS.teacher),
+        "teacher_weights": FLAGS.teacher_weights not in (None, "", IMAGENET),
+        "dataset": FLAGS.dataset not in datasets.names(),
+    }
+    return {name: _file_name(value) if paths.get(name) else value for name, value in values.items()}
+
+
+def _file_name(path: str) -> str:
+    return os.path.basename(os.path.abspath(os.path.expanduser(path)))
 
 
 def _check_teacher(from_file: bool) -> None:

@@ -16,7 +16,7 @@ from esnac_tf.distillation import losses
 from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.output_losses import LabelLoss, OutputLoss, named_parts, parts_for
 from esnac_tf.distillation.task import ACCURACY, SearchMetric, Task, search_metric
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 from esnac_tf.graph.checks import gives_probabilities
 from esnac_tf.graph.parsing import functional_model
 
@@ -151,11 +151,10 @@ def check_labels(purpose: Purpose, model: keras.Model, x: Any, y: Any) -> None:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         names = ", ".join(map(str, named_parts(outputs)[0]))
         raise UserError(
-            f"The loss can't be computed from the labels and the outputs ({names}): {reason}\n"
-            "Give labels as `fit` takes them, and a loss that fits them."
+            f"The loss can't be computed from the labels and the outputs ({names}): "
+            f"{error_reason(error)}\nGive labels as `fit` takes them, and a loss that fits them."
         ) from error
 
 

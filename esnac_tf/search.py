@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # The exit code of --in_place where no student may take the teacher's place.
 _NOTHING_REPLACED = 3
+# So many classes are named of those that are missing.
+_TOLD_CLASSES = 5
 # The classes that the weights of Keras's own networks tell apart.
 _IMAGENET_CLASSES = 1000
 
@@ -97,9 +99,21 @@ def _run() -> int:
         f"{len(splits.x_validation):,} held out, {len(splits.x_test):,} to test, "
         f"{splits.num_classes} classes."
     )
+    _warn_of_classes_not_held_out(splits, display)
     if model is not None:
         _check_classes(model, splits)
     return _search(config, model, splits, display, resumes)
+
+
+def _warn_of_classes_not_held_out(splits: Splits, display: Display) -> None:
+    missing = splits.classes_not_held_out()
+    if missing:
+        names = missing[:_TOLD_CLASSES] + ["..."] * (len(missing) > _TOLD_CLASSES)
+        display.warning(
+            f"{len(missing)} of {splits.num_classes} classes ({', '.join(names)}) are missing "
+            "among the held-out examples, the last of the training set. Shuffle the examples in "
+            "the file, or hold out more (--validation_examples)."
+        )
 
 
 def _load(path: str) -> keras.Model:

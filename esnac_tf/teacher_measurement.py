@@ -42,7 +42,7 @@ def measure_teacher(
 
     Raises:
         UserError: The run folder holds a search with another teacher or other data, or the
-            teacher classifies nothing right.
+            teacher's metric is not above 0, or not finite.
     """
     metric = purpose.task.metric
     recorded = run.teacher()
@@ -65,8 +65,7 @@ def measure_teacher(
     if not 0 < value < math.inf:
         raise UserError(
             f"The teacher {teacher.name!r} has the {metric.name} {value:g} on the held-out data, "
-            "with which no student can be compared.\n"
-            "Give a trained model, and data in the units that it was trained on."
+            f"with which no student can be compared.\n{_advice(value, purpose)}"
         )
     display.message(
         f"Teacher {teacher.name}: {count(recorded['num_params'])} parameters, "
@@ -78,6 +77,17 @@ def measure_teacher(
             "units (see --input_scale)?"
         )
     return Measurement(recorded["num_params"], recorded["flops"], metric.quality(value))
+
+
+def _advice(value: float, purpose: Purpose) -> str:
+    """What may have made the teacher's metric a value that compares nothing."""
+    told = "Give a trained model, and data in the units that it was trained on."
+    if not math.isfinite(value):
+        told += " Look for NaN among the labels, too."
+    if purpose.settings["metric"] != "auto" or (value <= 0 and not purpose.task.is_classifier):
+        name = purpose.task.metric.name
+        told += f" Or the metric {name} does not fit the model: give one that is above 0."
+    return told
 
 
 def is_chance(value: float, purpose: Purpose) -> bool:

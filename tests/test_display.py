@@ -106,6 +106,19 @@ def test_a_warning_is_a_message_that_says_so():
     assert text == "Warning: That is? hardly better than chance.\n"
 
 
+def test_a_warning_of_python_names_the_line_outside_of_the_package():
+    # Three functions of the package, one inside the other.
+    source = "def inner(shown): shown.warning('bad')\ndef outer(shown): inner(shown)\n"
+    names = {}
+    exec(
+        compile(source, os.path.join(os.path.dirname(esnac_tf.__file__), "deep", "x.py"), "exec"),
+        names,
+    )
+    with pytest.warns(UserWarning, match="bad") as told:
+        names["outer"](Display(quiet=True))
+    assert [warning.filename for warning in told] == [__file__]
+
+
 class TestStepFinished:
     def test_the_seconds_that_trials_share_are_told_once(self):
         def use(display):

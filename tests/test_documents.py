@@ -1,5 +1,6 @@
 """The documents and recipes say what is true: commands, paths, settings, examples."""
 
+import ast
 import copy
 import dataclasses
 import json
@@ -235,6 +236,14 @@ class TestReadme:
             "Without `run_dir` nothing is saved: `exports` is `{}`",
         ):
             assert told in words
+
+    def test_the_gentle_settings_are_those_of_the_recipe(self):
+        [example] = [block for block in blocks(README, "python no-run") if "num_steps" in block]
+        [call] = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Call)]
+        settings = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        recipe = ROOT / "flags" / "own_model_small.flags"
+        assert SearchConfig(**settings) == config_of(parsed(f"--flagfile={recipe}"))
+        assert set(settings) == set(re.findall(r"^--(\w+)=", recipe.read_text(), re.MULTILINE))
 
     def test_python_example_runs(self, tmp_path):
         [example] = blocks(README, "python")

@@ -356,6 +356,10 @@ def test_a_loss_that_is_a_mean_over_all_is_that_of_each_example():
     assert each(labels, None, outputs).numpy().tolist() == [1.0, 9.0]
 
 
+def shape_compare(labels, outputs):
+    return labels - outputs
+
+
 class TestErrors:
     def told(self, **settings):
         model = settings.pop("model", None) or dense_net()
@@ -374,6 +378,26 @@ class TestErrors:
     def test_a_loss_that_does_not_fit_the_labels(self):
         text = self.told(model=dense_net(4), loss="mean_squared_error", data=(X, X))
         assert text.startswith("The loss can't be computed")
+        reason = text.splitlines()[0].partition("): ")[2]
+        assert reason == "Incompatible shapes: [16,6] vs. [16,4]"
+
+    def test_an_output_without_a_label_is_named(self):
+        labels = {"kind": LABELS["kind"]}
+        text = self.told(model=two_by_two(), data=(DICTS, labels))
+        assert text.startswith("The output 'size' has a loss, but no label.")
+
+    @pytest.mark.parametrize("metric", ["MeanIoU", "mean_io_u", keras.metrics.MeanIoU])
+    def test_a_metric_that_needs_arguments(self, metric):
+        text = self.told(loss="mse", metric=metric)
+        assert "needs arguments" in text
+        assert "'num_classes'" in text
+        assert "from Python" in text
+
+    def test_a_metric_that_does_not_fit_the_labels_tells_the_useful_words(self):
+        text = self.told(
+            model=dense_net(4), loss=lambda y, p: p[:, 0], data=(X, X), metric=shape_compare
+        )
+        assert "model's outputs: Incompatible shapes: [16,6] vs. [16,4]\n" in text
 
     def test_a_metric_of_an_output_that_is_not_there(self):
         text = self.told(

@@ -211,6 +211,7 @@ LATE = {
     **{
         f"--teacher={teacher} --{flag}{more}": text
         for flag, text in {
+            "metric=MeanIoU": "The metric 'MeanIoU' needs arguments",
             "metric=AUC": "The metric 'AUC' can't be computed from the labels",
             "metric=accurate": "Unknown metric 'accurate'.",
             "metric=categorical_accuracy": "takes one-hot labels",
@@ -386,6 +387,23 @@ def test_the_same_command_goes_on_and_changes_no_trial(whole, folder):
     assert again == summary
 
 
+def test_classes_that_are_not_held_out_are_told(folder, tmp_path):
+    x, y = np.zeros((100, 4), np.float32), np.repeat(np.arange(9, -1, -1), 10)
+    np.savez(tmp_path / "sorted.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    command = f"--teacher={folder / 'toy.keras'} --dataset=sorted.npz"
+    commands = [f"{command} --validation_examples={count}" for count in (30, 70, 100)]
+    driver = DRIVER.replace("errors.getvalue()", "output.getvalue()")
+    result = run([sys.executable, "-c", driver, json.dumps(commands)], tmp_path)
+    assert result.returncode == 0, result.stderr[-4000:]
+    outputs = [output for _, output, _ in json.loads(result.stdout.splitlines()[-1])]
+    told = [line for output in outputs for line in output.splitlines() if "Warning" in line]
+    assert told[0].startswith("Warning: 7 of 10 classes (3, 4, 5, 6, 7, ...) are missing among")
+    assert "Shuffle the examples in the file, or hold out more" in told[0]
+    assert "Warning: 3 of 10 classes (7, 8, 9) are missing" in told[1]
+    assert outputs[0].startswith("Data set sorted.npz")
+    assert len(told) == 2
+
+
 def test_digits_is_the_data_of_a_named_teacher_without_any(folder):
     result = run([*COMMAND, "--teacher=resnet18(width=4)", "--dry_run"], folder)
     assert result.returncode == 0, result.stderr[-4000:]
@@ -502,6 +520,37 @@ class TestFinishedRunOfANamedTeacher:
         assert search.main(NAMED) == 0
         assert recorder.calls == ["teacher", "search"]
         assert "\nThe search in run is finished.\n" in capsys.readouterr().out
+
+    def test_paths_may_be_spelled_in_another_way(self, recorder, folder, capsys):
+        model = ["--teacher=model.keras", "--dataset=data.npz"]
+        shutil.copy(folder / "toy.keras", "model.keras")
+        shutil.copy(folder / "toy.npz", "data.npz")
+        rest = ["search", "--run_dir=run"]
+        here = pathlib.Path.cwd()
+        (here / "sub").mkdir()
+        assert search.main([*rest, *model]) == 0
+        for place in ("./", f"{here}/", "sub/../"):
+            other = [flag.replace("=", f"={place}") for flag in model]
+            for given in ([other[0], model[1]], [model[0], other[1]], other):
+                capsys.readouterr()
+                search.main([*rest, *given])
+                told = capsys.readouterr()
+                assert told.err == ""
+                assert "\nThe search in run is finished.\n" in told.out
+        for name in ("model.keras", "data.npz"):
+            shutil.copy(name, f"other_{name}")
+            given = [flag.replace(name, f"other_{name}") for flag in model]
+            assert search.main([*rest, *given]) == 2
+            assert f'is "{name}" there and "other_{name}" now.' in capsys.readouterr().err
+
+    def test_so_may_those_of_weights(self, recorder, folder, capsys):
+        splits = datasets.load("data.npz")
+        shape = splits.x_train.shape[1:]
+        model = teachers.build("resnet18(width=1)", shape, 3, splits.normalization)
+        model.save_weights("w.weights.h5")
+        for place in ("", "./"):
+            assert search.main([*NAMED, f"--teacher_weights={place}w.weights.h5"]) == 0
+        assert "The search in run is finished." in capsys.readouterr().out
 
     def test_more_steps_are_no_finished_run(self, recorder):
         search.main(NAMED)

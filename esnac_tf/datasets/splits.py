@@ -145,6 +145,18 @@ class Splits:
             )
         check_augmentation(self.augmentation)
 
+    def classes_not_held_out(self) -> list[str]:
+        """The names of classes that are trained on, and of which no example is held out.
+
+        Example:
+            >>> x, y = np.zeros([6, 8], np.float32), np.array([0, 0, 1, 1, 1, 1])
+            >>> source = Source(x, y, x, y, class_names=("cat", "dog"))
+            >>> hold_out("toy", source).classes_not_held_out()
+            ['cat']
+        """
+        missing = np.setdiff1d(self.y_train, self.y_validation)
+        return [self.class_names[label] for label in missing]
+
 
 def check_augmentation(augmentation: str | None) -> None:
     """Refuses an augmentation that does not exist.

@@ -15,7 +15,7 @@ from esnac_tf.distillation.output_losses import named_parts
 from esnac_tf.distillation.output_masks import mask_of, masks_of, with_masks
 from esnac_tf.distillation.step_error import StepError, as_step_errors
 from esnac_tf.distillation.task import Task
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 
 
 def evaluate(
@@ -36,8 +36,8 @@ def evaluate(
         K values of the metric.
 
     Raises:
-        UserError: All weights are 0 or there are no rows, or the metric does not fit outputs
-            and labels.
+        UserError: All weights are 0 or there are no rows, the metric does not fit outputs and
+            labels, or a model can't compute its outputs from the data.
 
     Example:
         >>> from esnac_tf.distillation.task import search_metric
@@ -52,6 +52,11 @@ def evaluate(
     try:
         return [score.value for score in evaluation([True] * len(models))]
     except StepError as error:
+        if isinstance(error.__cause__, tf.errors.InvalidArgumentError):
+            raise UserError(
+                f"The model can't compute the data: {error_reason(error.__cause__)}\n"
+                "Give data of the kind and range that the model was trained on."
+            ) from error
         raise (error.__cause__ or error) from None
 
 
@@ -140,10 +145,9 @@ class MetricEvaluation:
             except UserError:
                 raise
             except Exception as error:
-                reason = " ".join(str(error).split())[:200]
                 raise UserError(
                     f"The metric {metric.name!r} can't be computed from the labels and the "
-                    f"model's outputs: {reason}\nGive a metric that fits them."
+                    f"model's outputs: {error_reason(error)}\nGive a metric that fits them."
                 ) from error
         if not total > 0:
             raise UserError("There are no rows to evaluate: all weights are 0 or rows are missing.")

@@ -82,8 +82,13 @@ def _total(loss: Any, weights: Any, targets: Any, outputs: Any, output_names: Se
     given = parts_for(targets, names, "label") if len(names) > 1 else [_only(targets)]
     scales = parts_for(weights, names, "loss weight")
     total: Any = 0.0
-    for one, target, value, scale in zip(losses, given, values, scales, strict=True):
+    for name, one, target, value, scale in zip(names, losses, given, values, scales, strict=True):
         if one is not None:
+            if target is None:
+                raise UserError(
+                    f"The output {name!r} has a loss, but no label.\n"
+                    "Give labels for it, or a dict of losses by outputs that leaves it out."
+                )
             part = _per_example(one, target, value)
             total += part if scale is None else part * scale
     if isinstance(total, float):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 
 # Errors of the machines, not of a student: nobody can go on after them.
 _MACHINE_ERRORS = (
@@ -81,12 +81,11 @@ def blame_student(error: Exception) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    r"""Returns an exception in one line of at most 300 characters.
+    r"""Returns an exception in one line: its class and `error_reason`.
 
     Example:
         >>> describe_error(ValueError("the shapes\n  don't fit"))
         "ValueError: the shapes don't fit"
     """
-    line = " ".join(str(error).split())
-    text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    name, reason = type(error).__name__, error_reason(error)
+    return name if reason == name else f"{name}: {reason}"

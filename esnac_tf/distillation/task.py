@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.output_masks import masks_of, with_masks
 from esnac_tf.distillation.training_config import DIRECTIONS
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 
 # Below it, a probability counts as this: log(1e-7) is -16.
 SMALLEST_PROBABILITY = 1e-7
@@ -185,15 +185,20 @@ def search_metric(metric: Any, direction: str = "auto") -> SearchMetric:
 def _keras_metric(metric: Any) -> keras.metrics.Metric:
     try:
         found = keras.metrics.get(metric)
+        if isinstance(found, type):
+            found = found()
     except ValueError:
         found = None
+    except TypeError as error:
+        raise UserError(
+            f"The metric {metric!r} needs arguments: {error_reason(error)}.\n"
+            "Give an object from Python, such as metric=keras.metrics.MeanIoU(num_classes=2)."
+        ) from None
     if found is None:
         raise UserError(
             f"Unknown metric {metric!r}.\nGive 'accuracy', 'loss', the name of a Keras metric "
             "such as 'mean_absolute_error', or a keras.metrics.Metric."
         )
-    if isinstance(found, type):
-        found = found()
     if not isinstance(found, keras.metrics.Metric):
         name = getattr(found, "__name__", "metric")
         found = keras.metrics.MeanMetricWrapper(found, name=name)

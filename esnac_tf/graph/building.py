@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from esnac_tf.architecture import Architecture, LayerConfig, TensorReference, map_references
-from esnac_tf.errors import InfeasibleStudentError
+from esnac_tf.errors import InfeasibleStudentError, error_reason
 from esnac_tf.graph.custom_objects import custom_objects
 from esnac_tf.graph.reviving import revive
 
@@ -53,7 +53,7 @@ def build(
                 kwargs = {key: revive(value, tensors) for key, value in call.kwargs.items()}
                 outputs = layer(*args, **kwargs)
         except (ValueError, TypeError) as error:
-            raise InfeasibleStudentError(f"layer {call.layer!r}: {_reason(error)}") from error
+            raise InfeasibleStudentError(f"layer {call.layer!r}: {error_reason(error)}") from error
         for index, tensor in enumerate(keras.tree.flatten(outputs)):
             tensors[TensorReference(call.layer, call.call, index)] = tensor
     return keras.Model(
@@ -61,12 +61,6 @@ def build(
         keras.tree.pack_sequence_as(architecture.outputs, _named_outputs(architecture, tensors)),
         name=name or architecture.name,
     )
-
-
-def _reason(error: Exception) -> str:
-    """What was wrong, in a line; Keras says it last where a class does not take its settings."""
-    lines = str(error).rpartition("Exception encountered:")[2].strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _named_outputs(architecture: Architecture, tensors: Mapping[TensorReference, Any]) -> list[Any]:

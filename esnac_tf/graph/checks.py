@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 from esnac_tf.graph.parsing import functional_model
 from esnac_tf.graph.protection import OUTPUT_REASON, fixed_groups
 from esnac_tf.graph.teacher import TeacherGraph, why_not_removable
@@ -40,19 +40,22 @@ def check_classifier(model: keras.Model) -> int:
     if isinstance(model.output, dict):
         raise UserError(
             f"The model {model.name!r} gives a dict with the keys {', '.join(model.output)}.\n"
-            "Give a classifier whose output is one tensor [batch, classes]."
+            "Give a classifier whose output is one tensor [batch, classes], or use "
+            "esnac_tf.compress in Python."
         )
     if len(outputs) != 1 or len(outputs[0].shape) != 2 or not (outputs[0].shape[1] or 0) > 1:
         shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
         raise UserError(
             f"The model {model.name!r} has outputs of shape {shapes}.\n"
-            "Expected a classifier with one output [batch, classes] of 2 classes or more."
+            "Expected a classifier with one output [batch, classes] of 2 classes or more; other "
+            "models are compressed from Python: esnac_tf.compress."
         )
     if len(model.inputs) != 1 or isinstance(model.input, dict):
         raise UserError(
             f"The model {model.name!r} has the inputs "
             f"{', '.join(tensor.name for tensor in model.inputs)}.\n"
-            "Expected a model that is called on one tensor."
+            "Expected a model that is called on one tensor; others are compressed from Python: "
+            "esnac_tf.compress."
         )
     return int(outputs[0].shape[1])
 
@@ -100,37 +103,49 @@ def check_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> N
         part: What the data is for, such as "training".
 
     Raises:
-        UserError: The examples have another shape, or another structure.
+        UserError: The examples have another shape or another structure, are text where the model
+            takes none, or the model can't compute its outputs from the first batch.
     """
     x = dataset.element_spec[0]
+    if tf.string in _types(x) and tf.string not in _types(model.inputs):
+        raise UserError(
+            f"The {part} data has examples of text, the model {model.name!r} takes "
+            f"{_types(model.inputs)[0].name}.\nGive numbers, such as x.astype('float32')."
+        )
     # A Sequential model that was never called has inputs, but no input.
     if len(model.inputs) > 1 or isinstance(getattr(model, "input", None), dict):
-        _check_structure(model, dataset, part)
+        _try_examples(model, dataset, part)
         return
     if not isinstance(x, tf.TensorSpec):
         raise UserError(
             f"The {part} data has examples that are no tensor, received {type(x).__name__}.\n"
             f"Give examples of shape {_example_shape(model.inputs[0])}."
         )
-    if x.shape.rank is None:
-        return
-    wanted, received = _example_shape(model.inputs[0]), _example_shape(x)
-    if len(wanted) != len(received) or any(
-        None not in (one, other) and one != other
-        for one, other in zip(wanted, received, strict=True)
-    ):
-        raise UserError(
-            f"The model {model.name!r} takes examples of shape {wanted}, the {part} data has "
-            f"{received}.\nGive data of the shape that the model was trained on."
-        )
+    if x.shape.rank is not None:
+        wanted, received = _example_shape(model.inputs[0]), _example_shape(x)
+        if len(wanted) != len(received) or any(
+            None not in (one, other) and one != other
+            for one, other in zip(wanted, received, strict=True)
+        ):
+            raise UserError(
+                f"The model {model.name!r} takes examples of shape {wanted}, the {part} data has "
+                f"{received}.\nGive data of the shape that the model was trained on."
+            )
+    _try_examples(model, dataset, part)
 
 
-def _check_structure(model: keras.Model, dataset: tf.data.Dataset, part: str) -> None:
-    """Tries examples of several tensors on the model itself: Keras knows what it takes."""
+def _try_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> None:
+    """Tries the first batch on the model itself: Keras knows what structures it takes."""
     for x, *_ in dataset.take(1):
         try:
             model(x, training=False)
         except Exception as error:
+            is_single = len(model.inputs) == 1 and isinstance(x, tf.Tensor)
+            if is_single or isinstance(error, tf.errors.OpError):
+                raise UserError(
+                    f"The teacher can't compute the {part} data: {error_reason(error)}\n"
+                    "Give data of the kind and range that the model was trained on."
+                ) from error
             inputs = ", ".join(f"{i.name} {_example_shape(i)}" for i in model.inputs)
             given = tf.nest.map_structure(_example_shape, x)
             raise UserError(
@@ -160,6 +175,11 @@ def gives_probabilities(model: keras.Model, x: Any) -> bool:
     (output,) = keras.tree.flatten(model(x, training=False))
     outputs = keras.ops.convert_to_numpy(output).astype(np.float64)
     return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=5e-3))
+
+
+def _types(structure: Any) -> list[tf.DType]:
+    tensors = tf.nest.flatten(structure)
+    return [tf.as_dtype(tensor.dtype) for tensor in tensors if hasattr(tensor, "dtype")]
 
 
 def _example_shape(tensor: Any) -> tuple[int | None, ...]:

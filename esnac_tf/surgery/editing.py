@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import keras
 
-from esnac_tf.architecture import CHANNEL_GROUPS, ActionSet
+from esnac_tf.architecture import CHANNEL_GROUPS, ActionSet, check_protect
 from esnac_tf.compilation import compile_like
 from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.graph.teacher import TeacherGraph, analyse
@@ -20,6 +20,7 @@ def apply(
     actions: ActionSet,
     channel_groups: str = "dependency",
     channel_importance: str = "l2",
+    protect: str = "",
 ) -> keras.Model:
     """Does several things at once: layers removed, widths set, skip connections added.
 
@@ -28,14 +29,21 @@ def apply(
         actions: What is done; `widths` are those of channel groups by name.
         channel_groups: "dependency": the groups of `esnac_tf.surgery.channel_groups`; "width":
             groups by width, as the actions that a search with that setting found.
-        channel_importance: "l1" or "l2": the channels with the largest norms are kept; "first":
-            the first ones.
+        channel_importance: "l1" or "l2": the channels with the largest norms are kept;
+            "batch_norm": those with the largest scales of BatchNormalization; "first": the
+            first ones.
+        protect: A regular expression: layers whose names it finds stay as they are, and all
+            channels that they take and make keep their widths.
+
+    A trial of a search is rebuilt with the `channel_groups`, `channel_importance` and `protect`
+    that the search's config.json has; with others it may be another model, and nothing tells.
 
     Returns:
         The changed model.
 
     Raises:
-        UserError: The model does not allow these actions, or a setting is none of those.
+        UserError: The model does not allow these actions, a setting is none of those, or
+            `protect` matches no layer.
 
     Example:
         >>> inputs = keras.Input((4,))
@@ -45,13 +53,18 @@ def apply(
         >>> apply(model, ActionSet.of(removed=["relu"], widths={"hidden": 3})).count_params()
         23
     """
-    graph = analyse(model, channel_groups)
-    _check_group_names(model, graph, actions, channel_groups)
+    check_protect(protect)
+    graph = analyse(model, channel_groups, protect)
+    _check_group_names(model, graph, actions, channel_groups, protect)
     return build(StudentBuilder(model, graph, channel_importance), model, actions)
 
 
 def _check_group_names(
-    model: keras.Model, graph: TeacherGraph, actions: ActionSet, channel_groups: str
+    model: keras.Model,
+    graph: TeacherGraph,
+    actions: ActionSet,
+    channel_groups: str,
+    protect: str,
 ) -> None:
     """Refuses widths of groups that the model has with the other setting of `channel_groups`.
 
@@ -61,7 +74,7 @@ def _check_group_names(
     given = {name for name, _ in actions.widths}
     unknown = sorted(given - {group.name for group in graph.width_groups})
     [other] = set(CHANNEL_GROUPS) - {channel_groups}
-    if unknown and given <= {group.name for group in analyse(model, other).width_groups}:
+    if unknown and given <= {group.name for group in analyse(model, other, protect).width_groups}:
         raise UserError(
             f"The model {model.name!r} has no channel group {unknown[0]!r} with "
             f"channel_groups={channel_groups!r}.\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 from esnac_tf.teachers.blocks import normalized
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def build(
                 tensor = normalized(inputs, normalization)
                 model = _top(function, arguments, tensor, num_classes, None)
     except Exception as error:  # whatever the function raises, and whatever a download does
-        reason = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+        reason = error_reason(error).split(". ")[0].rstrip(".")
         advice = " Without a network give --teacher_weights=FILE." if weights else ""
         raise UserError(
             f"keras.applications.{function} can't be built for pictures of shape "

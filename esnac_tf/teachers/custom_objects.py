@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 
 
 def import_modules(names: Iterable[str]) -> None:
@@ -31,8 +31,8 @@ ModuleNotFoundError: No module named 'no_such_module'.
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever the module raises
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"--custom_objects: can't import {name!r}: {type(error).__name__}: {reason}.\n"
+                f"--custom_objects: can't import {name!r}: {type(error).__name__}: "
+                f"{error_reason(error)}.\n"
                 "Give modules as an import has them, without .py, from this folder or installed."
             ) from error

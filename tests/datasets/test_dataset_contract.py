@@ -144,7 +144,7 @@ def test_paths_that_cannot_be_read(tmp_path, user_error):
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtraError, match=r"esnac-tf\[quickstart\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install scikit-learn\b"):
         datasets.load("digits")
 
 

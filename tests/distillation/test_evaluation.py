@@ -68,6 +68,18 @@ def test_a_dict_of_one_output_is_read():
     assert 0 <= evaluate([model], rows(x, y, np.ones(16)))[0] <= 1
 
 
+def test_data_that_a_model_can_not_compute_is_told():
+    i = keras.Input((4,), dtype="int32")
+    flat = keras.layers.Flatten()(keras.layers.Embedding(50, 2)(i))
+    model = keras.Model(i, keras.layers.Dense(3)(flat))
+    data = rows(np.full((16, 4), 70), np.zeros(16, int), np.ones(16))
+    with pytest.raises(UserError) as caught:
+        evaluate([model], data)
+    assert str(caught.value).startswith(
+        "The model can't compute the data: indices[0,0] = 70 is not in [0, 50)\n"
+    )
+
+
 def test_no_rows():
     x, y = pictures(16)
     with pytest.raises(UserError, match="no rows"):

@@ -76,6 +76,43 @@ def test_axes_of_any_length_take_any_example():
                 check_examples(model, dataset, "test")
 
 
+def told(model, x):
+    dataset = tf.data.Dataset.from_tensors((x, np.zeros(2)))
+    with pytest.raises(UserError) as caught:
+        check_examples(model, dataset, "training")
+    assert len(str(caught.value).splitlines()) == 2
+    return str(caught.value)
+
+
+def test_data_that_the_teacher_can_not_compute_is_refused():
+    first, second = keras.Input((4,), dtype="int32"), keras.Input((4,), dtype="int32")
+    embedding = keras.layers.Embedding(50, 3)
+    one = keras.Model(first, keras.layers.Flatten()(embedding(first)))
+    two = keras.Model([first, second], keras.layers.Add()([embedding(first), embedding(second)]))
+    tokens = np.full((2, 4), 70)
+    for model, x in ((one, tokens), (two, (tokens, tokens))):
+        text = told(model, x)
+        assert text.startswith("The teacher can't compute the training data: indices[0,0] = 70 is ")
+        assert text.splitlines()[0].endswith("not in [0, 50)")
+
+
+def test_text_is_refused_where_numbers_are_taken():
+    model = toy.untrained()
+    text = np.zeros((2, 8)).astype(str)
+    assert told(model, text).startswith(
+        "The training data has examples of text, the model 'toy' takes float32."
+    )
+    both = keras.Model([model.input, keras.Input((2,))], model.output)
+    assert "examples of text" in told(both, (text, np.zeros((2, 2))))
+
+
+def test_text_is_taken_where_it_is_meant():
+    inputs = keras.Input((2,), dtype="string")
+    model = keras.Model(inputs, keras.layers.StringLookup(vocabulary=["a", "b"])(inputs))
+    dataset = tf.data.Dataset.from_tensors((np.full((2, 2), "a"), np.zeros(2)))
+    check_examples(model, dataset, "training")
+
+
 def test_examples_in_parts_are_refused():
     dataset = tf.data.Dataset.from_tensors(({"a": np.zeros((2, 8))}, np.zeros(2)))
     with pytest.raises(UserError, match="no tensor"):

@@ -12,6 +12,7 @@ import esnac_tf
 from esnac_tf import surgery
 from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import InfeasibleStudentError, UserError
+from esnac_tf.graph.teacher import analyse
 from esnac_tf.student import StudentBuilder
 from surgery.nets import NETS, assert_equal_outputs, fresh, net
 
@@ -268,9 +269,21 @@ class TestApply:
         changed = surgery.apply(model, actions, channel_groups="width")
         assert_equal_outputs(builder_of("residual", "width").build(actions), changed, 0)
 
+    def test_what_a_search_protected_stays(self):
+        inputs = keras.Input((4,))
+        hidden = layers.Dense(8, name="second")(layers.Dense(8, name="first")(inputs))
+        model = keras.Model(inputs, layers.Dense(2, name="top")(hidden))
+        actions, settings = ActionSet.of(widths={"8": 3}), {"channel_groups": "width"}
+        changed = surgery.apply(model, actions, **settings, protect="^first")
+        assert [changed.get_layer(name).units for name in ("first", "second")] == [8, 3]
+        graph = analyse(model, "width", "^first")
+        assert_equal_outputs(StudentBuilder(model, graph).build(actions), changed, 0)
+
     @pytest.mark.parametrize(
         ("actions", "settings", "reason"),
         [
+            (ActionSet(), {"protect": "("}, "protect must be a regular expression"),
+            (ActionSet(), {"protect": "nothing"}, "protect='nothing' matches no layer"),
             (ActionSet.of(["stem"]), {}, "'stem' can't be removed"),
             (ActionSet.of(widths={"stem": 99}), {}, "can't have the width 99"),
             (ActionSet.of(widths={"6": 2, "nothing": 1}), {}, "'6' can't have the width 2"),

@@ -34,6 +34,8 @@ _READ_ERRORS = (
     zlib.error,
 )
 
+_FROM_PYTHON = "Models of other labels are compressed from Python: esnac_tf.compress."
+
 
 def read(path: str | os.PathLike[str], seed: int = 0) -> Source:
     """Reads and checks an `.npz` file.
@@ -167,24 +169,36 @@ def _inputs(path: Path, name: str, arrays: dict[str, Array]) -> Array:
 
 def _labels(path: Path, name: str, arrays: dict[str, Array]) -> Array:
     y = arrays[name]
-    if y.ndim == 2 and y.shape[1] > 1:
+    if _is_one_hot(y):
         raise UserError(
-            f"{name} in {path} has shape {y.shape}, which looks one-hot.\n"
+            f"{name} in {path} is one-hot, of shape {y.shape}.\n"
             f"Expected class numbers [N]: store {name}.argmax(axis=1)."
         )
-    if y.ndim not in (1, 2) or y.size == 0:
+    if y.ndim == 0 or y.size == 0:
         raise UserError(
             f"{name} in {path} must have the shape [N] or [N, 1], N at least 1, received {y.shape}."
+        )
+    if y.ndim > 2 or y.size != len(y):
+        raise UserError(
+            f"{name} in {path} has the shape {y.shape}, and the command line reads one class for "
+            f"each example, [N] or [N, 1].\n{_FROM_PYTHON}"
         )
     if y.dtype.kind not in "biu":
         raise UserError(
             f"{name} in {path} must hold class numbers of an integer dtype, "
-            f"received dtype {y.dtype}."
+            f"received dtype {y.dtype}.\nStore classes as integers. {_FROM_PYTHON}"
         )
     y = y.reshape(-1)
     if y.min() < 0:
         raise UserError(f"{name} in {path} must hold class numbers from 0 up, received {y.min()}.")
     return y
+
+
+def _is_one_hot(y: Array) -> bool:
+    """Whether there are several columns, and a single 1 in each row, else 0."""
+    if y.ndim != 2 or y.shape[1] < 2 or y.size == 0 or y.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
 
 
 def _class_names(path: Path, arrays: dict[str, Array], y_train: Array) -> tuple[str, ...]:
