@@ -8,6 +8,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+try:  # before TensorFlow, which it crashes after
+    import torch
+except ImportError:
+    torch = None
+
 import numpy as np
 import tensorflow as tf
 
@@ -176,9 +181,7 @@ def _operations(config: SurrogateConfig, encodings: Any) -> int:
 
 def _torch_step(config: SurrogateConfig, encodings: Any) -> Any:
     """A gradient step of the same networks in PyTorch; None if it is not installed."""
-    try:
-        import torch
-    except ImportError:
+    if torch is None:
         return None
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     batch = torch.from_numpy(encodings)
