@@ -135,6 +135,12 @@ _integer(
     "num_candidates", _DEFAULTS.num_candidates, "Random students that each kernel compares.", 1
 )
 _integer("kernel_steps", _DEFAULTS.kernel_steps, "Gradient steps of a kernel at most.", 1)
+_integer(
+    "kernel_warm_steps",
+    _DEFAULTS.kernel_warm_steps,
+    "Gradient steps at most of a kernel that goes on from the last search step; 0: every search "
+    "step trains new kernels, as in the paper.",
+)
 _integer("search_epochs", _DEFAULTS.search_epochs, "Epochs of each student in the search.", 1)
 _number("search_learning_rate", _DEFAULTS.search_learning_rate, "Learning rate there (Adam).")
 _integer("num_best", _DEFAULTS.num_best, "Best students that are trained fully.", 1)

@@ -41,6 +41,8 @@ class SearchConfig:
         num_kernels: K, kernels and so students of a step, 1 or more.
         num_candidates: Random students that each kernel compares, 1 or more.
         kernel_steps: Gradient steps of a kernel at most, 1 or more.
+        kernel_warm_steps: Gradient steps at most of a kernel that goes on from the last search
+            step, 0 or more; 0: every search step trains new kernels, as in the paper.
         search_epochs: Epochs of distillation of each student, 1 or more.
         search_learning_rate: Of Adam, above 0.
         num_best: How many of the best students are trained fully, 1 or more.
@@ -97,6 +99,7 @@ class SearchConfig:
     num_kernels: int = 8
     num_candidates: int = 1000
     kernel_steps: int = 100
+    kernel_warm_steps: int = 0
     search_epochs: int = 10
     search_learning_rate: float = 1e-3
     num_best: int = 4
@@ -132,6 +135,7 @@ class SearchConfig:
             ("num_kernels", 1),
             ("num_candidates", 1),
             ("kernel_steps", 1),
+            ("kernel_warm_steps", 0),
             ("search_epochs", 1),
             ("num_best", 1),
             ("full_epochs", 0),
@@ -232,7 +236,11 @@ class SearchConfig:
 
     def surrogate(self) -> SurrogateConfig:
         """Settings of the surrogate."""
-        return SurrogateConfig(num_kernels=self.num_kernels, max_steps=self.kernel_steps)
+        return SurrogateConfig(
+            num_kernels=self.num_kernels,
+            max_steps=self.kernel_steps,
+            warm_steps=self.kernel_warm_steps,
+        )
 
     def fixed(self) -> dict[str, Any]:
         """The settings that must be the same when a run is resumed, as JSON values."""

@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Functions that yield findings, by the name that --only matches.
 BENCHMARKS = {
     "surrogate_fit_step": "surrogate_speed.fit_step",
+    "surrogate_whole_fit": "surrogate_speed.whole_fit",
     "surrogate_scoring": "surrogate_speed.scoring",
     "surrogate_tracing": "surrogate_speed.tracing",
     "surrogate_growth": "surrogate_speed.growth",

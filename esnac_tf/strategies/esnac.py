@@ -22,14 +22,15 @@ from esnac_tf.surrogate import Surrogate, SurrogateError
 from esnac_tf.trial import Trial
 
 # Candidates that are encoded at a time: bounds memory.
-_CHUNK_SIZE = 128
+_CHUNK_SIZE = 512
 
 
 class Esnac:
     """Kernels over learned embeddings; each proposes the student it expects most of.
 
-    In every step K kernels are trained anew, each on a random half of the trials so far (the
-    teacher, whose objective is 0, is one of them). Each kernel scores `num_candidates` random
+    In every step K kernels are trained, each on a random half of the trials so far (the teacher,
+    whose objective is 0, is one of them): anew, or with `warm_steps` on from the last step. Each
+    kernel scores `num_candidates` random
     students with the acquisition function and proposes the best that nobody proposed yet. The
     students of the first step, when nothing is known, are random.
 
@@ -44,10 +45,15 @@ class Esnac:
         self._encoder = Encoder(context.space.graph, only_used=True)
         self._acquisition = acquisitions.get(context.acquisition)
         self._surrogate: Surrogate | None = None
+        # Numbers of trials at the ends of steps; after the first so many the kernels were fitted.
+        self._ends: list[int] = []
+        self._num_fits = 0
+        self._is_warm = False
+        self._failure: SurrogateError | None = None
 
     def suggest(self, count: int) -> list[ActionSet]:
         """Proposes one student for each kernel; the kernels take turns if there are fewer."""
-        _, pool_seed, fit_seed = self._history.seeds(3)
+        _, pool_seed, _ = self._history.seeds(3)
         generator = np.random.default_rng(pool_seed)
         chosen = self._space.teacher()[:0]
         if self._history.complete:
@@ -60,7 +66,7 @@ class Esnac:
                 for _ in range(min(count, self._context.surrogate.num_kernels))
             ]
             try:
-                self._fit(fit_seed)
+                self._fit()
                 scores = self._score(pools)
             except SurrogateError as error:
                 logging.warning("The surrogate failed, this step is random: %s", error)
@@ -74,12 +80,33 @@ class Esnac:
     def update(self, trials: Sequence[Trial]) -> None:
         """Takes in what became of the students."""
         self._history.extend(trials)
+        self._ends.append(len(self._history.trials))
 
-    def _fit(self, seed: int) -> None:
-        """Trains the kernels on the trials so far."""
+    def _fit(self) -> None:
+        """Trains the kernels on the trials so far.
+
+        Kernels that go on from the last step are trained step by step, from the first: those of
+        a search that is resumed come out as if it had never stopped.
+        """
         assert self._surrogate is not None
-        candidates, objectives = self._history.observations()
-        self._surrogate.fit(self._encode(candidates), objectives, seed)
+        warm = self._context.surrogate.warm_steps > 0
+        new = self._ends[self._num_fits :] if warm else self._ends[-1:]
+        for end in new:
+            candidates, objectives = self._history.observations(end)
+            if len(candidates) == 1:  # the teacher alone
+                continue
+            *_, seed = self._history.seeds(3, end)
+            try:
+                self._surrogate.fit(
+                    self._encode(candidates), objectives, seed, warm_start=warm and self._is_warm
+                )
+                self._failure = None
+            except SurrogateError as error:
+                self._failure = error
+            self._is_warm = True
+        self._num_fits = len(self._ends)
+        if self._failure is not None:
+            raise self._failure
 
     def _score(self, pools: list[Candidates]) -> list[npt.NDArray[np.float64]]:
         """Acquisition values: for each pool, each kernel's own, one for each candidate."""

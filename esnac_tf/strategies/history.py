@@ -41,18 +41,26 @@ class History:
         """Trials that were measured."""
         return [trial for trial in self.trials if trial.is_complete]
 
-    def seeds(self, count: int) -> list[int]:
-        """Seeds for the next step, from the seed and the number of trials."""
-        sequence = np.random.SeedSequence([self._seed, len(self.trials)])
+    def seeds(self, count: int, num_trials: int | None = None) -> list[int]:
+        """Seeds for the next step, from the seed and the number of trials, all by default."""
+        if num_trials is None:
+            num_trials = len(self.trials)
+        sequence = np.random.SeedSequence([self._seed, num_trials])
         return [int(seed) for seed in sequence.generate_state(count)]
 
     def generator(self) -> np.random.Generator:
         """The source of randomness of the next step."""
         return np.random.default_rng(self.seeds(1)[0])
 
-    def observations(self) -> tuple[Candidates, npt.NDArray[np.float64]]:
-        """The teacher and all complete trials, with their objectives; the teacher's is 0."""
-        trials = self.complete
+    def observations(
+        self, num_trials: int | None = None
+    ) -> tuple[Candidates, npt.NDArray[np.float64]]:
+        """The teacher and complete trials, with their objectives; the teacher's is 0.
+
+        Args:
+            num_trials: Among how many trials, the first ones; None: all.
+        """
+        trials = [trial for trial in self.trials[:num_trials] if trial.is_complete]
         candidates = self._space.from_actions([trial.actions for trial in trials])
         objectives = [0.0, *(float(trial.objective or 0.0) for trial in trials)]
         return Candidates.concatenate([self._space.teacher(), candidates]), np.array(objectives)

@@ -14,6 +14,7 @@ are trained side by side, each on its own random half of the trials [1].
 | `adam` | `PerKernelAdam`: Adam that can hold single kernels still |
 | `observations` | checks observations and candidates, draws subsets; `SurrogateError` |
 | `fit_report` | `FitReport`: how a fit went |
+| `parallel` | a kernel on each core |
 | `surrogate` | `Surrogate`: fit, condition, predict |
 
 This room knows arrays only: no trials, no search space, no Keras model. TensorFlow is imported

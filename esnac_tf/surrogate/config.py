@@ -31,6 +31,8 @@ class SurrogateConfig:
         min_steps: Training steps before a kernel may be done; at least 0.
         running_mean_weight: Weight of the past in the running mean; 0 to below 1.
         subset_probability: Chance of each observation to be in a kernel's own subset; 0 to 1.
+        warm_steps: Most training steps of a kernel that goes on from the weights of the last fit;
+            at least 0. 0: each fit begins anew, as the paper's do.
 
     Raises:
         UserError: A value is out of its range.
@@ -60,6 +62,7 @@ class SurrogateConfig:
     min_steps: int = 6
     running_mean_weight: float = 0.5
     subset_probability: float = 0.5
+    warm_steps: int = 0
 
     def __post_init__(self) -> None:
         # Written as "not value >= bound", so that NaN is refused too.
@@ -74,7 +77,7 @@ class SurrogateConfig:
                 f"observation_noise_variance must be at least {MIN_NOISE_VARIANCE}, "
                 f"received {self.observation_noise_variance}."
             )
-        for name in ("weight_decay", "max_steps", "tolerance", "min_steps"):
+        for name in ("weight_decay", "max_steps", "warm_steps", "tolerance", "min_steps"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} must be at least 0, received {getattr(self, name)}.")
         if not 0 <= self.running_mean_weight < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,7 @@ class SequenceEmbedding(tf.Module):
     1 reads from the end, and gates are in the order of Keras (input, forget, cell, output).
 
     A direction of a layer is one call of TensorFlow's block LSTM, which runs over the whole
-    sequence in C++ and brings its own gradient. On 2 CPU cores a training step takes a quarter
-    less than with a `tf.while_loop` over all kernels at once compiled by XLA, it compiles in a
-    third of the time, and nothing is compiled anew for another N (docs/performance.md).
+    sequence in C++ and brings its own gradient; nothing is traced anew for another N or T.
 
     Weights start with Glorot uniform kernels, orthogonal recurrent kernels `[H, 4H]` and zero
     biases, but 1 for the forget gate (Keras' defaults, [1]). PyTorch, which the paper's
@@ -91,6 +90,12 @@ class SequenceEmbedding(tf.Module):
         self.reinitialize(seed)
 
     @property
+    def all_weights(self) -> list[Any]:
+        """All variables `[K, ...]`: of each layer kernel, recurrent kernel and bias."""
+        layers = zip(self.kernels, self.recurrent_kernels, self.biases, strict=True)
+        return [variable for layer in layers for variable in layer]
+
+    @property
     def embedding_size(self) -> int:
         """D, the length of an embedding."""
         return 2 * self.hidden_size
@@ -146,31 +151,47 @@ class SequenceEmbedding(tf.Module):
                 f"sequences of rank 4 must start with K = {self.num_kernels}, "
                 f"received {sequences.shape}."
             )
-        first, *others = self.kernels
-        if columns is not None:
-            first = tf.gather(first, columns, axis=-2)
-        # For each layer and kernel the weights of its two directions, one matrix each.
-        weights = [
-            _by_kernel(tf.concat(pair, axis=-2))
-            for pair in zip([first, *others], self.recurrent_kernels, strict=True)
-        ]
-        biases = [_by_kernel(bias) for bias in self.biases]
-        if rank == 3:
-            inputs = [tf.transpose(sequences, [1, 0, 2])] * self.num_kernels
-        else:
-            inputs = tf.unstack(tf.transpose(sequences, [0, 2, 1, 3]))
-        embedded = []
-        for number, outputs in enumerate(inputs):
-            for layer_weights, layer_biases in zip(weights, biases, strict=True):
-                outputs = _bidirectional(outputs, layer_weights[number], layer_biases[number])
-            embedded.append(tf.reduce_mean(outputs, axis=0))
-        return tf.math.l2_normalize(tf.stack(embedded), axis=-1)
+        own = [sequences] * self.num_kernels if rank == 3 else tf.unstack(sequences)
+        return tf.stack(
+            [
+                self.embed(self.weights_of(number), of_kernel, columns)
+                for number, of_kernel in enumerate(own)
+            ]
+        )
+
+    def weights_of(self, number: Any) -> list[Any]:
+        """One kernel's part of each of `all_weights`.
+
+        Args:
+            number: Which, 0 to K - 1; also a tensor.
+        """
+        return [variable[number] for variable in self.all_weights]
+
+    def embed(self, weights: Sequence[Any], sequences: Any, columns: Any = None) -> Any:
+        """Embeds sequences with one kernel's weights.
+
+        Args:
+            weights: As `weights_of` gives them.
+            sequences: Floats `[N, T, F]`, or `[N, T, C]` with columns.
+            columns: As for a call.
+
+        Returns:
+            Float32 `[N, D]` of unit length.
+        """
+        outputs = tf.transpose(sequences, [1, 0, 2])
+        for layer in range(self.num_layers):
+            kernel, recurrent_kernel, bias = weights[3 * layer : 3 * layer + 3]
+            if layer == 0 and columns is not None:
+                kernel = tf.gather(kernel, columns, axis=-2)
+            together = tf.concat([kernel, recurrent_kernel], axis=-2)
+            outputs = _bidirectional(outputs, _by_direction(together), _by_direction(bias))
+        return tf.math.l2_normalize(tf.reduce_mean(outputs, axis=0), axis=-1)
 
 
-def _by_kernel(weights: Any) -> list[list[Any]]:
-    """Weights `[K, 2, ..., 4H]` by kernel and direction, gates in the order of the block LSTM."""
+def _by_direction(weights: Any) -> list[Any]:
+    """Weights `[2, ..., 4H]` by direction, gates in the order of the block LSTM."""
     i, f, g, o = tf.split(weights, 4, axis=-1)
-    return [tf.unstack(own) for own in tf.unstack(tf.concat([i, g, f, o], axis=-1))]
+    return tf.unstack(tf.concat([i, g, f, o], axis=-1))
 
 
 def _bidirectional(outputs: Any, weights: Any, biases: Any) -> Any:

@@ -14,7 +14,7 @@ class FitReport:
             its initial weights, nats an observation.
         final_log_likelihoods: The same when last evaluated: with the final weights where a kernel
             stopped early, before the last training step where it used all of them. Both are NaN
-            where `max_steps` is 0.
+            where there were none.
         num_steps: Training steps taken.
         subset_sizes: Observations in a kernel's own subset.
         duration_secs: Wall seconds, compilation included.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from esnac_tf.surrogate.observations import (
     check_observations,
     draw_subset,
 )
+from esnac_tf.surrogate.parallel import map_parallel
 
 tfd = tfp.distributions
 
@@ -62,7 +63,7 @@ class Surrogate(tf.Module):
     Args:
         num_features: F, the width of an encoding's rows; at least 1.
         config: Sizes and training settings.
-        chunk_size: Sequences embedded at a time in `predict`, which bounds its memory; at least 1.
+        chunk_size: Sequences that a core embeds at a time; at least 1.
         columns: Whole numbers `[C]` below F: all encodings hold these features alone, `[..., C]`
             in the place of F, as the others are zero in all of them. There are weights for all F
             even so, and results are the same. None: all of them.
@@ -110,39 +111,32 @@ class Surrogate(tf.Module):
         )
         self.kernel = ArchitectureKernel(self.embedding, length_scale=self.config.length_scale)
         self._optimizer = PerKernelAdam(
-            self.embedding.trainable_variables,
+            self.embedding.all_weights,
             learning_rate=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
         )
         self._columns = None if columns is None else np.asarray(columns, np.int64)
         self._num_columns = num_features if self._columns is None else len(self._columns)
-        num_kernels, own = self.config.num_kernels, [None, None, self._num_columns]
-
-        def spec(shape: Sequence[int | None], dtype: Any) -> Any:
-            return tf.TensorSpec(shape, dtype)
-
+        number, encodings = tf.TensorSpec([], tf.int32), [None, None, self._num_columns]
         # Functions of this object, so that they hold its variables and are freed with it.
-        self._traced_fit_step = tf.function(
-            self._fit_step,
+        self._traced_gradients = tf.function(
+            self._gradients,
             input_signature=[
-                spec([num_kernels, *own], tf.float32),
-                spec([num_kernels, None], tf.float64),
-                spec([num_kernels, None], tf.bool),
-                spec([], tf.int32),
-                spec([num_kernels], tf.float64),
-                spec([num_kernels], tf.bool),
+                number,
+                tf.TensorSpec(encodings, tf.float32),
+                tf.TensorSpec([None], tf.float64),
             ],
         )
-        self._traced_embed = tf.function(self._embed, input_signature=[spec(own, tf.float32)])
-        self._traced_embed_own = tf.function(
-            self._embed, input_signature=[spec([num_kernels, *own], tf.float32)]
+        self._traced_embed = tf.function(
+            self._embed, input_signature=[number, tf.TensorSpec(encodings, tf.float32)]
         )
+        self._traced_update = tf.function(self._optimizer.apply)
         self._conditioned: _Conditioned | None = None
 
     @property
     def num_traces(self) -> int:
         """How often a function was traced so far: once each at most."""
-        functions = (self._traced_fit_step, self._traced_embed, self._traced_embed_own)
+        functions = (self._traced_gradients, self._traced_embed, self._traced_update)
         return sum(function.experimental_get_tracing_count() for function in functions)
 
     @property
@@ -171,8 +165,9 @@ class Surrogate(tf.Module):
         encodings: npt.ArrayLike,
         observations: npt.ArrayLike,
         seed: int,
+        warm_start: bool = False,
     ) -> FitReport:
-        """Trains all kernels anew, each on its own random subset, and conditions on it.
+        """Trains all kernels, each on its own random subset, and conditions on it.
 
         A kernel stops, and its weights stay, when its log likelihood is nearer than `tolerance`
         to its running mean after more than `min_steps` steps.
@@ -182,6 +177,8 @@ class Surrogate(tf.Module):
             observations: `[N]`, higher is better.
             seed: Seed of initial weights and subsets, a non-negative integer. On one machine
                 equal seeds and data give equal results.
+            warm_start: Whether training goes on from the weights that the kernels have, for
+                `warm_steps` steps at most; else they get new ones.
 
         Returns:
             How training went.
@@ -194,9 +191,11 @@ class Surrogate(tf.Module):
         data = check_observations(encodings, observations, self._num_columns)
         weights_seed, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = None
-        self.embedding.reinitialize(int(weights_seed))
+        if not warm_start:
+            self.embedding.reinitialize(int(weights_seed))
         subset = self._draw_subset(data, int(subset_seed))
-        initial, final, num_steps = self._train(data, subset)
+        max_steps = self.config.warm_steps if warm_start else self.config.max_steps
+        initial, final, num_steps = self._train(data, subset, max_steps)
         self._condition(data, subset)
         return FitReport(
             initial_log_likelihoods=tuple(float(value) for value in initial),
@@ -256,8 +255,7 @@ class Surrogate(tf.Module):
         """
         conditioned = self._require_conditioned()
         candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
-        predicted = [conditioned.posterior.predict(e) for e in self._embed_chunks(candidates)]
-        mean, stddev = (tf.concat(parts, axis=-1) for parts in zip(*predicted, strict=True))
+        mean, stddev = conditioned.posterior.predict(self._embed_all(candidates))
         if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
@@ -269,72 +267,80 @@ class Surrogate(tf.Module):
         )
 
     def _train(
-        self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]
+        self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_], max_steps: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        num_kernels = self.config.num_kernels
-        sizes = subset.sum(axis=-1)
-        width = int(sizes.max())
-        exists = np.arange(width) < sizes[:, np.newaxis]  # [K, width]
-        # A stable sort of "not in the subset" puts its members first, in their order.
-        members = np.argsort(~subset, axis=-1, kind="stable")[:, :width]
-        inputs = (
-            tf.constant(data.encodings[members]),
-            tf.constant(data.observations[members]),
-            tf.constant(exists),
-        )
+        config = self.config
+        num_kernels = config.num_kernels
         self._optimizer.reset()
-        running = tf.zeros([num_kernels], tf.float64)
-        active = tf.ones([num_kernels], tf.bool)
+        running = np.zeros(num_kernels)
+        active = np.ones(num_kernels, np.bool_)
         first = latest = np.full(num_kernels, np.nan)
         num_steps = np.zeros(num_kernels, np.int64)
-        for step in range(1, self.config.max_steps + 1):
-            log_likelihood, running, active = self._traced_fit_step(
-                *inputs, tf.constant(step), running, active
-            )
-            latest = log_likelihood.numpy()
+        gradients = [tf.zeros_like(variable) for variable in self.embedding.all_weights]
+        for step in range(1, max_steps + 1):
+            latest = latest.copy()
+            latest[active], gradients = self._all_gradients(data, subset, active, gradients)
             if not np.isfinite(latest).all():
                 raise SurrogateError(
                     f"The log likelihood of kernel {int(np.argmin(np.isfinite(latest)))} "
                     f"was not finite in training step {step}."
                 )
             first = latest if step == 1 else first
-            num_steps += active.numpy()
-            if not active.numpy().any():
+            if step > config.min_steps:
+                active = active & ~(np.abs(latest - running) < config.tolerance)
+            weight = config.running_mean_weight if step > 1 else 0.0
+            running = weight * running + (1.0 - weight) * latest
+            self._traced_update(gradients, tf.constant(active))
+            num_steps += active
+            if not active.any():
                 break
         return first, latest, num_steps
 
-    def _fit_step(
+    def _all_gradients(
         self,
-        encodings: Any,
-        observations: Any,
-        exists: Any,
-        step: Any,
-        running: Any,
-        active: Any,
-    ) -> tuple[Any, Any, Any]:
-        """Evaluates all kernels, decides which go on, and moves those."""
-        config = self.config
-        variables = self.embedding.trainable_variables
+        data: ObservedArchitectures,
+        subset: npt.NDArray[np.bool_],
+        active: npt.NDArray[np.bool_],
+        others: Sequence[Any],
+    ) -> tuple[npt.NDArray[np.float64], list[Any]]:
+        """Log likelihoods of the active kernels, and gradients `[K, ...]`, of the rest as given."""
+        numbers = np.flatnonzero(active)
+        encodings, observations = tf.constant(data.encodings), tf.constant(data.observations)
+        chosen = tf.constant(subset)
+
+        def of_kernel(number: Any) -> Any:
+            members = tf.where(chosen[number])[:, 0]
+            return self._traced_gradients(
+                number, tf.gather(encodings, members), tf.gather(observations, members)
+            )
+
+        results = map_parallel(of_kernel, numbers.tolist())
+        likelihoods = np.array([float(likelihood) for likelihood, *_ in results])
+        stacked = []
+        for part, other in enumerate(others):
+            own = tf.unstack(other)
+            for number, (_, *gradients) in zip(numbers, results, strict=True):
+                own[number] = gradients[part]
+            stacked.append(tf.stack(own))
+        return likelihoods, stacked
+
+    def _gradients(self, number: Any, encodings: Any, observations: Any) -> tuple[Any, ...]:
+        """A kernel's log likelihood, and minus its gradient by the kernel's weights."""
+        weights = self.embedding.weights_of(number)
         with tf.GradientTape() as tape:
-            embedded = tf.cast(self._embed(encodings), tf.float64)
+            tape.watch(weights)
+            embedded = self.embedding.embed(weights, encodings, self._columns)
+            embedded = tf.cast(embedded, tf.float64)
             log_likelihood = gaussian_process.leave_one_out_log_likelihood(
                 self.kernel.on_embeddings().matrix(embedded, embedded),
                 observations,
-                config.observation_noise_variance,
-                mask=exists,
+                self.config.observation_noise_variance,
             )
-            # No kernel has a part in another's likelihood, so the sum trains each by itself.
-            loss = -tf.reduce_sum(log_likelihood)
-        gradients = tape.gradient(loss, variables)
-        settled = tf.abs(log_likelihood - running) < config.tolerance
-        active &= ~(settled & (step > config.min_steps))
-        weight = tf.where(step > 1, tf.cast(config.running_mean_weight, tf.float64), 0.0)
-        running = weight * running + (1.0 - weight) * log_likelihood
-        self._optimizer.apply(gradients, active)
-        return log_likelihood, running, active
+            loss = -log_likelihood
+        return log_likelihood, *tape.gradient(loss, weights)
 
     def _condition(self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]) -> None:
-        embedded = tf.concat(list(self._embed_chunks(data.encodings)), axis=1)
+        embedded = self._embed_all(data.encodings)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
         posterior = gaussian_process.Posterior(
@@ -346,16 +352,29 @@ class Surrogate(tf.Module):
         )
         self._conditioned = _Conditioned(posterior, data.observations, subset)
 
-    def _embed_chunks(self, sequences: npt.NDArray[np.float32]) -> Iterator[Any]:
-        """Embeddings `[K, at most chunk_size, D]` of sequences `[N, T, C]` or `[K, N, T, C]`."""
-        axis = sequences.ndim - 3
-        embed = self._traced_embed_own if axis else self._traced_embed
-        for start in range(0, sequences.shape[axis], self.chunk_size):
-            part = (slice(None),) * axis + (slice(start, start + self.chunk_size),)
-            yield embed(tf.constant(sequences[part]))
+    def _embed_all(self, sequences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings `[K, N, D]` of sequences `[N, T, C]` or `[K, N, T, C]`."""
+        num_kernels, size = self.config.num_kernels, self.chunk_size
+        starts = range(0, sequences.shape[-3], size)
+        shared = sequences.ndim == 3
+        values = tf.constant(sequences)
 
-    def _embed(self, sequences: Any) -> Any:
-        return self.embedding(sequences, self._columns)
+        def of_chunk(number: Any, start: Any) -> Any:
+            own = values if shared else values[number]
+            return self._traced_embed(number, own[start : start + size])
+
+        numbers = [(number, start) for number in range(num_kernels) for start in starts]
+        chunks = map_parallel(of_chunk, *zip(*numbers, strict=True))
+        count = len(starts)
+        return np.stack(
+            [
+                np.concatenate(chunks[number * count : (number + 1) * count])
+                for number in range(num_kernels)
+            ]
+        )
+
+    def _embed(self, number: Any, sequences: Any) -> Any:
+        return self.embedding.embed(self.embedding.weights_of(number), sequences, self._columns)
 
     def _require_conditioned(self) -> _Conditioned:
         if self._conditioned is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -146,8 +148,8 @@ class FakeSurrogate:
         self.best_observations = np.zeros(config.num_kernels)
         self.fitted = []
 
-    def fit(self, encodings, observations, seed):
-        self.fitted.append((encodings, observations, seed))
+    def fit(self, encodings, observations, seed, warm_start):
+        self.fitted.append((encodings, observations, seed, warm_start))
 
     def predict(self, encodings):
         return np.asarray(encodings).sum(axis=(2, 3)) * np.array([[1.0], [-1.0]])
@@ -199,7 +201,8 @@ class TestEsnac:
     def test_the_teacher_is_observed_with_the_objective_0(self, fake):
         strategy, _ = fake
         strategy.suggest(1)
-        [(encodings, observations, _)] = strategy._surrogate.fitted
+        [(encodings, observations, _, warm_start)] = strategy._surrogate.fitted
+        assert not warm_start
         assert len(encodings) == len(observations) == 3
         assert observations[0] == 0
 
@@ -208,7 +211,7 @@ class TestEsnac:
         warnings = []
         monkeypatch.setattr(esnac.logging, "warning", lambda *args: warnings.append(args))
 
-        def fail(*args):
+        def fail(*args, **kwargs):
             raise SurrogateError("not finite")
 
         monkeypatch.setattr(FakeSurrogate, "fit", fail)
@@ -216,6 +219,36 @@ class TestEsnac:
         assert len(set(proposals)) == 3
         assert len(warnings) == 1
         assert "not finite" in str(warnings[0])
+
+    @pytest.mark.parametrize("warm_steps", [0, 2])
+    def test_a_resumed_search_fits_as_one_that_never_stopped(self, space, warm_steps):
+        """With the real surrogate; the second gets the trials of all steps at once."""
+        config = SurrogateConfig(
+            num_kernels=2, num_layers=1, hidden_size=4, max_steps=4, warm_steps=warm_steps
+        )
+
+        def new():
+            return make("esnac", space, num_candidates=20, surrogate=config)
+
+        def weights(strategy):
+            return [v.numpy() for v in strategy._surrogate.embedding.all_weights]
+
+        strategy, resumed = new(), new()
+        trials = search(strategy, (2, 2, 2))
+        for step in range(3):
+            resumed.update(trials[2 * step : 2 * step + 2])
+        assert strategy.suggest(2) == resumed.suggest(2)
+        for actual, expected in zip(weights(resumed), weights(strategy), strict=True):
+            np.testing.assert_array_equal(actual, expected)
+
+    def test_kernels_go_on_from_step_to_step(self, fake):
+        strategy, _ = fake
+        config = SurrogateConfig(num_kernels=2, warm_steps=5)
+        strategy._context = dataclasses.replace(strategy._context, surrogate=config)
+        search(strategy, (2, 2))
+        strategy.suggest(2)
+        assert [fit[-1] for fit in strategy._surrogate.fitted] == [False, True, True]
+        assert [len(fit[0]) for fit in strategy._surrogate.fitted] == [3, 5, 7]
 
 
 @pytest.mark.slow

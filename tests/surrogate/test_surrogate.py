@@ -293,6 +293,18 @@ def test_a_bad_fit_is_a_surrogate_error_and_the_next_fit_is_good(surrogate):
         surrogate.predict(np.full([1, T, F], np.nan))
 
 
+def test_a_warm_start_goes_on_from_the_weights_of_the_last_fit():
+    surrogate = Surrogate(F, dataclasses.replace(CONFIG, warm_steps=2, tolerance=0.0))
+    surrogate.fit(*random_data(12), seed=0)
+    before = weights_of(surrogate, 1)
+    report = surrogate.fit(*random_data(16), seed=1, warm_start=True)
+    assert report.num_steps == (2,) * K
+    moved = [np.abs(a - b).max() for a, b in zip(weights_of(surrogate, 1), before, strict=True)]
+    assert 0 < max(moved) < 0.01  # two steps of Adam, 0.001 each
+    surrogate.fit(*random_data(16), seed=1)
+    assert not np.allclose(weights_of(surrogate, 1)[1], before[1], atol=0.01)
+
+
 def test_without_training_steps_the_initial_kernels_predict():
     surrogate = Surrogate(F, dataclasses.replace(CONFIG, max_steps=0))
     report = surrogate.fit(*random_data(6), seed=0)

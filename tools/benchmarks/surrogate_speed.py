@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Iterator
 from typing import Any
 
-try:  # before TensorFlow, which it crashes after
-    import torch
-except ImportError:
-    torch = None
-
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import torch_lstm
 from benchmarks.machine import OPERATIONS, lstm_operations, matrix_products
 from benchmarks.timing import Finding, alternate, ratio
 from esnac_tf import teachers
 from esnac_tf.encoding import NUM_FEATURES, Encoder
 from esnac_tf.graph.teacher import analyse
+from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.surrogate import Surrogate, SurrogateConfig
 from esnac_tf.surrogate.gaussian_process import leave_one_out_log_likelihood
@@ -56,7 +52,16 @@ def fit_step(size: str) -> Iterator[Finding]:
         "fit": lambda: surrogate.fit(encodings, objectives, seed=0),
         "condition": lambda: surrogate.condition(encodings, objectives, seed=0),
     }
-    with_torch = _torch_step(config, encodings_of(space, Encoder(space.graph), num_trials))
+    with_torch = torch_lstm.gradient_step(
+        {
+            "num_kernels": config.num_kernels,
+            "num_sequences": num_trials,
+            "length": encodings.shape[1],
+            "num_features": NUM_FEATURES,
+            "num_layers": config.num_layers,
+            "hidden_size": config.hidden_size,
+        }
+    )
     if with_torch is not None:
         functions["torch"] = with_torch
     secs = alternate(functions, rounds)
@@ -67,6 +72,52 @@ def fit_step(size: str) -> Iterator[Finding]:
     yield ratio("a gradient step of all kernels / its products", step, floor, 2.0, detail=detail)
     if with_torch is not None:
         yield ratio("the same / PyTorch nn.LSTM", step, secs["torch"], 1.0)
+
+
+def whole_fit(size: str) -> Iterator[Finding]:
+    """A warm fit in the tenth step of a search against 100 steps from scratch.
+
+    Objectives are made up: parameters as they are, and an accuracy that falls with what is taken
+    and differs from student to student. Held out are students that neither surrogate saw.
+    """
+    teacher = TEACHER if size == "full" else "resnet18(width=16)"
+    model = teachers.build(teacher, (32, 32, 3), 10)
+    graph = analyse(model)
+    space = SearchSpace(graph)
+    encoder = Encoder(graph, only_used=True)
+    generator = np.random.default_rng(0)
+    students = space.sample(160, generator)
+    encodings = encoder.encode(students.removed, students.widths, students.skips)
+    saved = 1 - ParameterTable(graph, model).count(students.removed, students.widths) / (
+        model.count_params()
+    )
+    widths = students.widths / space.teacher().widths
+    taken = students.removed.mean(axis=1) + 0.3 * (1 - widths).mean(axis=1) ** 2
+    accuracy = 1 - taken + 0.05 * generator.normal(size=len(students))
+    objectives = saved * (2 - saved) * np.clip(accuracy, 0.1, 1)
+    known, step = 80, 8
+
+    scratch = Surrogate(NUM_FEATURES, SurrogateConfig(tolerance=0.0), columns=encoder.columns)
+    warm = Surrogate(NUM_FEATURES, SurrogateConfig(warm_steps=4), columns=encoder.columns)
+    for number in range(step, known, step):
+        warm.fit(encodings[:number], objectives[:number], number, warm_start=number > step)
+    start = time.perf_counter()
+    warm.fit(encodings[:known], objectives[:known], known, warm_start=True)
+    middle = time.perf_counter()
+    scratch.fit(encodings[:known], objectives[:known], known)
+    secs = middle - start, time.perf_counter() - middle
+    yield ratio("a fit from scratch / a warm one", secs[1:], secs[:1], 10.0, at_least=True)
+
+    def likelihood(surrogate: Surrogate) -> float:
+        predictive = surrogate.predict(encodings[known:])
+        variance = predictive.variance() + surrogate.config.observation_noise_variance
+        error = (objectives[known:] - predictive.mean()) ** 2
+        return float(-0.5 * np.mean(np.log(2 * np.pi * variance) + error / variance))
+
+    gain = likelihood(warm) - likelihood(scratch)
+    detail = f"{likelihood(warm):.3f} against {likelihood(scratch):.3f}"
+    name = "log likelihood of students not seen, warm minus from scratch"
+    yield Finding(name, gain, "nats", limit=0.0, at_least=True, detail=detail)
 
 
 def scoring(size: str) -> Iterator[Finding]:
@@ -177,33 +228,3 @@ def _operations(config: SurrogateConfig, encodings: Any) -> int:
     """Of a forward pass of one kernel, with all features as the published method has them."""
     number, length, _ = encodings.shape
     return lstm_operations(number, length, NUM_FEATURES, config.num_layers, config.hidden_size)
-
-
-def _torch_step(config: SurrogateConfig, encodings: Any) -> Any:
-    """A gradient step of the same networks in PyTorch; None if it is not installed."""
-    if torch is None:
-        return None
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    batch = torch.from_numpy(encodings)
-    networks = [
-        torch.nn.LSTM(
-            encodings.shape[-1],
-            config.hidden_size,
-            config.num_layers,
-            batch_first=True,
-            bidirectional=True,
-        )
-        for _ in range(config.num_kernels)
-    ]
-    optimizers = [torch.optim.Adam(network.parameters()) for network in networks]
-
-    def step() -> None:
-        for network, optimizer in zip(networks, optimizers, strict=True):
-            optimizer.zero_grad()
-            outputs, _ = network(batch)
-            embedded = torch.nn.functional.normalize(outputs.mean(dim=1), dim=-1)
-            distances = torch.cdist(embedded, embedded)
-            torch.exp(-50 * distances**2).mean().backward()
-            optimizer.step()
-
-    return step
