@@ -11,7 +11,7 @@ are trained side by side, each on its own random half of the trials [1].
 | `embedding` | `SequenceEmbedding`: K embeddings |
 | `kernel` | `ArchitectureKernel`: a TFP kernel on sequences |
 | `gaussian_process` | leave-one-out likelihood and posterior |
-| `adam` | `PerKernelAdam`: Adam that can hold single kernels still |
+| `adam` | Adam as a function |
 | `observations` | checks observations and candidates, draws subsets; `SurrogateError` |
 | `fit_report` | `FitReport`: how a fit went |
 | `parallel` | a kernel on each core |

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from esnac_tf.surrogate import gaussian_process
-from esnac_tf.surrogate.adam import PerKernelAdam
+from esnac_tf.surrogate.adam import adam_state, adam_step
 from esnac_tf.surrogate.config import SurrogateConfig
 from esnac_tf.surrogate.embedding import SequenceEmbedding
 from esnac_tf.surrogate.fit_report import FitReport
@@ -110,33 +110,28 @@ class Surrogate(tf.Module):
             hidden_size=self.config.hidden_size,
         )
         self.kernel = ArchitectureKernel(self.embedding, length_scale=self.config.length_scale)
-        self._optimizer = PerKernelAdam(
-            self.embedding.all_weights,
-            learning_rate=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
         self._columns = None if columns is None else np.asarray(columns, np.int64)
         self._num_columns = num_features if self._columns is None else len(self._columns)
         number, encodings = tf.TensorSpec([], tf.int32), [None, None, self._num_columns]
         # Functions of this object, so that they hold its variables and are freed with it.
-        self._traced_gradients = tf.function(
-            self._gradients,
+        self._traced_train = tf.function(
+            self._train_kernel,
             input_signature=[
                 number,
                 tf.TensorSpec(encodings, tf.float32),
                 tf.TensorSpec([None], tf.float64),
+                tf.TensorSpec([], tf.int32),
             ],
         )
         self._traced_embed = tf.function(
             self._embed, input_signature=[number, tf.TensorSpec(encodings, tf.float32)]
         )
-        self._traced_update = tf.function(self._optimizer.apply)
         self._conditioned: _Conditioned | None = None
 
     @property
     def num_traces(self) -> int:
         """How often a function was traced so far: once each at most."""
-        functions = (self._traced_gradients, self._traced_embed, self._traced_update)
+        functions = (self._traced_train, self._traced_embed)
         return sum(function.experimental_get_tracing_count() for function in functions)
 
     @property
@@ -269,64 +264,70 @@ class Surrogate(tf.Module):
     def _train(
         self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_], max_steps: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        config = self.config
-        num_kernels = config.num_kernels
-        self._optimizer.reset()
-        running = np.zeros(num_kernels)
-        active = np.ones(num_kernels, np.bool_)
-        first = latest = np.full(num_kernels, np.nan)
-        num_steps = np.zeros(num_kernels, np.int64)
-        gradients = [tf.zeros_like(variable) for variable in self.embedding.all_weights]
-        for step in range(1, max_steps + 1):
-            latest = latest.copy()
-            latest[active], gradients = self._all_gradients(data, subset, active, gradients)
-            if not np.isfinite(latest).all():
-                raise SurrogateError(
-                    f"The log likelihood of kernel {int(np.argmin(np.isfinite(latest)))} "
-                    f"was not finite in training step {step}."
-                )
-            first = latest if step == 1 else first
-            if step > config.min_steps:
-                active = active & ~(np.abs(latest - running) < config.tolerance)
-            weight = config.running_mean_weight if step > 1 else 0.0
-            running = weight * running + (1.0 - weight) * latest
-            self._traced_update(gradients, tf.constant(active))
-            num_steps += active
-            if not active.any():
-                break
-        return first, latest, num_steps
-
-    def _all_gradients(
-        self,
-        data: ObservedArchitectures,
-        subset: npt.NDArray[np.bool_],
-        active: npt.NDArray[np.bool_],
-        others: Sequence[Any],
-    ) -> tuple[npt.NDArray[np.float64], list[Any]]:
-        """Log likelihoods of the active kernels, and gradients `[K, ...]`, of the rest as given."""
-        numbers = np.flatnonzero(active)
+        """First and last log likelihoods and numbers of steps, `[K]` each."""
         encodings, observations = tf.constant(data.encodings), tf.constant(data.observations)
-        chosen = tf.constant(subset)
+        chosen, limit = tf.constant(subset), tf.constant(max_steps, tf.int32)
 
         def of_kernel(number: Any) -> Any:
             members = tf.where(chosen[number])[:, 0]
-            return self._traced_gradients(
-                number, tf.gather(encodings, members), tf.gather(observations, members)
+            own = tf.gather(encodings, members), tf.gather(observations, members)
+            return self._traced_train(number, *own, limit)
+
+        results = map_parallel(of_kernel, range(self.config.num_kernels))
+        first, latest, num_steps, *weights = zip(*results, strict=True)
+        for number, (likelihood, count) in enumerate(zip(latest, num_steps, strict=True)):
+            if count < max_steps and not np.isfinite(likelihood):
+                raise SurrogateError(
+                    f"The log likelihood of kernel {number} was not finite in training step "
+                    f"{int(count) + 1}."
+                )
+        for variable, values in zip(self.embedding.all_weights, weights, strict=True):
+            variable.assign(tf.stack(values))
+        return np.array(first), np.array(latest), np.array(num_steps, np.int64)
+
+    def _train_kernel(
+        self, number: Any, encodings: Any, observations: Any, max_steps: Any
+    ) -> tuple[Any, ...]:
+        """Trains one kernel on its own observations; changes no variable.
+
+        Returns:
+            Its first and its last log likelihood, the number of steps, and its weights.
+        """
+        config = self.config
+        state = adam_state(self.embedding.weights_of(number))
+        unknown = tf.constant(np.nan, tf.float64)
+
+        def goes_on(step: Any, goes_on: Any, *_: Any) -> Any:
+            return goes_on & (step <= max_steps)
+
+        def train(
+            step: Any, _: Any, count: Any, first: Any, latest: Any, running: Any, state: Any
+        ) -> tuple[Any, ...]:
+            weights = [weight for weight, *_ in state]
+            latest, gradients = self._gradients(weights, encodings, observations)
+            settled = (tf.abs(latest - running) < config.tolerance) & (step > config.min_steps)
+            past = tf.where(step > 1, tf.cast(config.running_mean_weight, tf.float64), 0.0)
+            moves = tf.math.is_finite(latest) & ~settled
+            after = adam_step(state, gradients, step, config.learning_rate, config.weight_decay)
+            return (
+                step + 1,
+                moves,
+                count + tf.cast(moves, tf.int32),
+                tf.where(step > 1, first, latest),
+                latest,
+                past * running + (1.0 - past) * latest,
+                tf.nest.map_structure(lambda new, old: tf.where(moves, new, old), after, state),
             )
 
-        results = map_parallel(of_kernel, numbers.tolist())
-        likelihoods = np.array([float(likelihood) for likelihood, *_ in results])
-        stacked = []
-        for part, other in enumerate(others):
-            own = tf.unstack(other)
-            for number, (_, *gradients) in zip(numbers, results, strict=True):
-                own[number] = gradients[part]
-            stacked.append(tf.stack(own))
-        return likelihoods, stacked
+        start = (tf.constant(1), tf.constant(True), tf.constant(0), unknown, unknown,
+                 tf.zeros([], tf.float64), state)  # fmt: skip
+        _, _, count, first, latest, _, state = tf.while_loop(goes_on, train, start)
+        return first, latest, count, *(weight for weight, *_ in state)
 
-    def _gradients(self, number: Any, encodings: Any, observations: Any) -> tuple[Any, ...]:
+    def _gradients(
+        self, weights: Sequence[Any], encodings: Any, observations: Any
+    ) -> tuple[Any, list[Any]]:
         """A kernel's log likelihood, and minus its gradient by the kernel's weights."""
-        weights = self.embedding.weights_of(number)
         with tf.GradientTape() as tape:
             tape.watch(weights)
             embedded = self.embedding.embed(weights, encodings, self._columns)
@@ -337,7 +338,7 @@ class Surrogate(tf.Module):
                 self.config.observation_noise_variance,
             )
             loss = -log_likelihood
-        return log_likelihood, *tape.gradient(loss, weights)
+        return log_likelihood, tape.gradient(loss, weights)
 
     def _condition(self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]) -> None:
         embedded = self._embed_all(data.encodings)
