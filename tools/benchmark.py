@@ -35,6 +35,8 @@ BENCHMARKS = {
     "surrogate_scoring": "surrogate_speed.scoring",
     "surrogate_tracing": "surrogate_speed.tracing",
     "surrogate_growth": "surrogate_speed.growth",
+    "training_joint_step": "training_speed.joint_step",
+    "training_distiller": "training_speed.distiller",
     "startup_commands": "startup_speed.commands",
     "startup_large_models": "startup_speed.large_models",
 }
