@@ -199,7 +199,7 @@ def _search(
         display.message(f"The search in {FLAGS.run_dir} is finished.")
         display.summary_table(summary, FLAGS.run_dir)
         return 0
-    _check_before_training(config, model or _untrained_teacher(splits), batches)
+    _check_before_training(config, model, splits, batches)
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
@@ -222,14 +222,22 @@ def _search(
 
 
 def _check_before_training(
-    config: SearchConfig, model: keras.Model, batches: TrainingBatches
+    config: SearchConfig, model: keras.Model | None, splits: Splits, batches: TrainingBatches
 ) -> None:
-    """Holds --max_params and --metric against a teacher before it is trained or a folder made."""
+    """Holds --max_params and --metric against a teacher before it is trained or a folder made.
+
+    A named teacher is built for that only if there is something to check; --max_params of a
+    teacher from a file is checked by the search, which trains nothing before.
+    """
     from esnac_tf.graph.teacher import analyse
     from esnac_tf.search_setup import search_space
 
-    if config.max_params is not None:
-        search_space(analyse(model, config.channel_groups, config.protect), model, config)
+    if model is None:
+        if config.max_params is None and (config.metric, config.loss) == ("auto", "auto"):
+            return
+        model = _untrained_teacher(splits)
+        if config.max_params is not None:
+            search_space(analyse(model, config.channel_groups, config.protect), model, config)
     _try_metric(config, model, batches)
 
 

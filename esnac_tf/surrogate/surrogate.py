@@ -361,8 +361,8 @@ class Surrogate(tf.Module):
         values = tf.constant(sequences)
 
         def of_chunk(number: Any, start: Any) -> Any:
-            own = values if shared else values[number]
-            return self._traced_embed(number, own[start : start + size])
+            own = values[start : start + size] if shared else values[number, start : start + size]
+            return self._traced_embed(number, own)
 
         numbers = [(number, start) for number in range(num_kernels) for start in starts]
         chunks = map_parallel(of_chunk, *zip(*numbers, strict=True))

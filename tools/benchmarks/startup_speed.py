@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
@@ -39,14 +38,11 @@ def large_models(size: str) -> Iterator[Finding]:
     graph = analyse(model)
     builder = StudentBuilder(model, graph)
 
-    def built() -> Any:
-        return builder.teacher()
-
     secs = alternate(
         {
             "clone": lambda: keras.models.clone_model(model),
             "parse": lambda: analyse(model),
-            "build": built,
+            "build": builder.teacher,
         },
         rounds=3,
     )
