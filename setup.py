@@ -53,6 +53,6 @@ setup(
         "test": TEST,
         "tensorboard": TENSORBOARD,
         "litert": LITERT,
-        "keras_hub": KERAS_HUB,
+        "keras-hub": KERAS_HUB,
     },
 )

@@ -107,7 +107,7 @@ def test_a_code_example_passes(case, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # of keras-hub and what it imports
 def test_a_backbone_of_keras_hub_passes(tmp_path):
-    pytest.importorskip("keras_hub", reason="needs the extra keras_hub")
+    pytest.importorskip("keras_hub", reason="needs the extra keras-hub")
     (case,) = (case for case in keras_hub_backbones.cases() if case.name == "DenseNetBackbone")
     assert examined(case.build(), tmp_path, case.values)["ratio"] == pytest.approx(0.5, abs=0.1)
 
