@@ -13,7 +13,7 @@ from absl import flags
 
 from esnac_tf import acquisitions, datasets, exporters, objectives, strategies, teachers
 from esnac_tf.config import FULL_OPTIMIZERS, SearchConfig
-from esnac_tf.distillation import losses
+from esnac_tf.distillation import TEACHER_TARGETS, losses
 from esnac_tf.errors import UserError
 
 # Flags of this command alone: those of an importing program are left alone.
@@ -249,6 +249,14 @@ _string(
     "distillation_loss",
     _DEFAULTS.distillation_loss,
     f"Loss of the search: {', '.join(losses.names())}.",
+)
+_string(
+    "teacher_targets",
+    _DEFAULTS.teacher_targets,
+    f"Where the teacher's outputs come from in the search, one of {', '.join(TEACHER_TARGETS)}: "
+    "computed once for every epoch and kept in the run folder, as every search step has the same "
+    "batches (kept), with every batch anew (computed), or kept where there are several steps and "
+    "it takes no more than 1 GiB (auto).",
 )
 _string("full_loss", _DEFAULTS.full_loss, "Loss of the full training, one of the same.")
 _string(

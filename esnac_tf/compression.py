@@ -21,9 +21,11 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
+from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.final_students import finish, train_fully
+from esnac_tf.profiling import measured, profiled
 from esnac_tf.purpose import find_purpose
 from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult
@@ -128,13 +130,15 @@ def search_students(
     purpose = find_purpose(model, config, **objects)
     display = display or Display(quiet=True)
     with (
+        profiled(),
         interruptible(),
         tempfile.TemporaryDirectory() as scratch,
         RunFolder(run_dir or scratch) as run,
     ):
         fixed = {**config.fixed(), **purpose.settings, **(run_config or {})}
         run.check_or_write_config(fixed, config.free())
-        setup = prepare(model, train, validation, test, config, purpose, run, display)
+        with measured("teacher", whole=True):
+            setup = prepare(model, train, validation, test, config, purpose, run, display)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
         result = finish(setup, students, search.trials, export=bool(run_dir))
@@ -152,16 +156,17 @@ class _Search:
     def run_steps(self) -> BestStudents:
         """Suggests, evaluates, records and learns; trials of an earlier process count."""
         config = self._config
-        strategy = strategies.create(
-            config.strategy,
-            StrategyContext(
-                self._setup.space,
-                config.seed,
-                config.acquisition,
-                config.num_candidates,
-                config.surrogate(),
-            ),
-        )
+        with measured("import"):  # of TensorFlow Probability, mostly
+            strategy = strategies.create(
+                config.strategy,
+                StrategyContext(
+                    self._setup.space,
+                    config.seed,
+                    config.acquisition,
+                    config.num_candidates,
+                    config.surrogate(),
+                ),
+            )
         best = BestStudents(self._run.path / "checkpoints", config.num_best)
         best.add([Evaluated(trial, None) for trial in self.trials])
         if self.trials:
@@ -176,7 +181,9 @@ class _Search:
                 evaluated: list[Evaluated] = []
                 if len(finished) < config.num_kernels:
                     phase.update(f"step {step + 1}: choosing students")
-                    proposals = dict(zip(numbers, strategy.suggest(len(numbers)), strict=False))
+                    with measured("surrogate"):
+                        suggested = strategy.suggest(len(numbers))
+                    proposals = dict(zip(numbers, suggested, strict=False))
                     if not proposals:
                         self._display.message("There is no student left that was not tried.")
                         break
@@ -190,11 +197,15 @@ class _Search:
                         secs = max(item.trial.duration_secs for item in evaluated)
                         self._display.step_finished(step, secs)
                     require_success(finished, self.trials)
-                strategy.update(sorted(finished, key=lambda trial: trial.number))
+                with measured("surrogate"):
+                    strategy.update(sorted(finished, key=lambda trial: trial.number))
                 phase.advance(is_new=bool(evaluated))
         self._restore(best)
+        if isinstance(self._setup.search_batches, TeacherTargets):
+            self._setup.search_batches.remove()
         return best
 
+    @measured("writing")
     def _keep(
         self, best: BestStudents, scalars: ScalarWriter, evaluated: Sequence[Evaluated]
     ) -> None:
@@ -231,7 +242,7 @@ class _Search:
             teacher=setup.teacher,
             teacher_measurement=setup.measured,
             objective=setup.objective,
-            batches=setup.batches,
+            batches=setup.search_batches,
             validation=setup.validation,
             config=self._config.search_training(),
             loss=setup.purpose.search_loss,

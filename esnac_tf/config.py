@@ -9,7 +9,14 @@ from typing import Any
 
 from esnac_tf import acquisitions, exporters, objectives, strategies
 from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE, check_protect
-from esnac_tf.distillation import DIRECTIONS, DISTRIBUTE, OPTIMIZERS, TrainingConfig, losses
+from esnac_tf.distillation import (
+    DIRECTIONS,
+    DISTRIBUTE,
+    OPTIMIZERS,
+    TEACHER_TARGETS,
+    TrainingConfig,
+    losses,
+)
 from esnac_tf.errors import UserError
 from esnac_tf.search_space import REMOVAL_PROBABILITIES
 from esnac_tf.surrogate import SurrogateConfig
@@ -17,14 +24,14 @@ from esnac_tf.surrogate import SurrogateConfig
 # Settings that are the name of something.
 _NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
           "metric", "metric_direction", "loss", "distillation_loss", "full_loss",
-          "full_optimizer", "distribute")  # fmt: skip
+          "full_optimizer", "teacher_targets", "distribute")  # fmt: skip
 
 # NumPy, and so keras.utils.set_random_seed, takes no larger seed.
 _SEED_LIMIT = 2**32
 
 # Settings that may differ between a run and its continuation: they change no trial.
 _FREE = ("num_steps", "num_best", "full_epochs", "full_optimizer", "full_learning_rate",
-         "full_loss", "export", "distribute")  # fmt: skip
+         "full_loss", "teacher_targets", "export", "distribute")  # fmt: skip
 
 FULL_OPTIMIZERS = ("auto", *OPTIMIZERS)
 
@@ -76,6 +83,10 @@ class SearchConfig:
             that it is compiled with. Of a classifier it is the cross entropy.
         distillation_loss: Name of the loss of the search: one of this package's, or of a model
             that is no classifier of Keras's.
+        teacher_targets: Where the teacher's outputs come from that the students of the search
+            learn from: "computed" with every batch; "kept": computed once for every epoch and
+            kept in the run folder, for students see the same batches in every search step; "auto":
+            kept if there are several steps and they take no more than 1 GiB.
         full_loss: Name of the loss of the full training.
         distribute: "auto" (all GPUs), "none" (one device) or "mirrored".
         mixed_precision: Whether to compute in float16.
@@ -122,6 +133,7 @@ class SearchConfig:
     metric_direction: str = "auto"
     loss: str = "auto"
     distillation_loss: str = "logit_mse"
+    teacher_targets: str = "auto"
     full_loss: str = "cross_entropy"
     distribute: str = "auto"
     mixed_precision: bool = False
@@ -187,6 +199,7 @@ class SearchConfig:
             ("distribute", DISTRIBUTE),
             ("metric_direction", DIRECTIONS),
             ("full_optimizer", FULL_OPTIMIZERS),
+            ("teacher_targets", TEACHER_TARGETS),
         ):
             if getattr(self, name) not in known:
                 raise UserError(

@@ -30,6 +30,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from esnac_tf.profiling import profile_line
 from esnac_tf.quantities import count, duration, metric_value, number
 from esnac_tf.summary_table import UNLIMITED_WIDTH, footprint_line, model_rows, parts_that_fit
 from esnac_tf.trial import Trial
@@ -243,6 +244,8 @@ class Display:
         footprint = footprint_line(summary)
         if footprint is not None:
             self.message(footprint)
+        if summary.get("profile"):
+            self.message(profile_line(summary["profile"]))
 
     def _printable(self, text: str) -> str:
         """The text without control characters, in characters that the output can show."""

@@ -16,11 +16,13 @@ from esnac_tf.distillation import TrainingConfig, train
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
 from esnac_tf.distillation.task import Task
+from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
 from esnac_tf.distillation.training_outcome import TrainingOutcome
 from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.objectives import Measurement, Objective
+from esnac_tf.profiling import measured
 from esnac_tf.student import StudentBuilder
 from esnac_tf.trial import COMPLETE, FAILED, Trial
 
@@ -49,7 +51,7 @@ class Evaluator:
         teacher: The teacher, built under the strategy's scope.
         teacher_measurement: What was measured of the teacher.
         objective: What the search maximises.
-        batches: Training data.
+        batches: Training data, with the teacher's scores or without.
         validation: Held-out data that chooses the best epoch and gives the metric.
         config: How students are trained.
         loss: The distillation loss.
@@ -62,7 +64,7 @@ class Evaluator:
     teacher: keras.Model
     teacher_measurement: Measurement
     objective: Objective
-    batches: Batches
+    batches: Batches | TeacherTargets
     validation: tf.data.Dataset
     config: TrainingConfig
     loss: Any
@@ -148,7 +150,7 @@ class Evaluator:
         """Students, and for those that can't be built the reason."""
         students: dict[int, keras.Model] = {}
         failures: dict[int, str] = {}
-        with interruptible(), self.distribution.scope():
+        with measured("building"), interruptible(), self.distribution.scope():
             for number, actions in proposals.items():
                 try:
                     students[number] = self.builder.build(actions)

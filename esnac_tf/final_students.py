@@ -18,6 +18,7 @@ from esnac_tf.footprint import Footprint, footprints
 from esnac_tf.full_training import FullyTrained, train_once
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.objectives import Measurement
+from esnac_tf.profiling import measured, seconds_so_far
 from esnac_tf.result import SearchResult, Student
 from esnac_tf.search_setup import SearchSetup
 from esnac_tf.teacher_measurement import is_chance
@@ -39,7 +40,7 @@ def train_fully(setup: SearchSetup, best: BestStudents) -> list[Student]:
             "The search has no complete trial, so there is no student to train.\n"
             "Raise --num_steps, or look at the failures in trials.jsonl."
         )
-    with setup.distribution.scope():
+    with measured("building"), setup.distribution.scope():
         models = [
             setup.builder.build(trial.actions, name=f"{setup.model.name}_student_{trial.number}")
             for trial in best.trials
@@ -80,24 +81,26 @@ def finish(
         What the search found.
     """
     models = [setup.teacher, *(student.model for student in students)]
-    metrics = _test(setup, models)
-    x, *_ = next(iter(setup.validation))
-    measured = footprints(models, x)
+    with measured("evaluation"):
+        metrics = _test(setup, models)
+        x, *_ = next(iter(setup.validation))
+        sizes = footprints(models, x)
     students = [
         dataclasses.replace(student, test_metric=value, **dataclasses.asdict(footprint))
-        for student, value, footprint in zip(students, metrics[1:], measured[1:], strict=True)
+        for student, value, footprint in zip(students, metrics[1:], sizes[1:], strict=True)
     ]
     _compile(setup, students)
     front = pareto_front(trials, setup.purpose.task.metric.quality)
 
     def write_summary() -> dict[str, Any]:
-        summary = _summary(setup, students, trials, front, metrics[0], measured[0])
+        summary = _summary(setup, students, trials, front, metrics[0], sizes[0])
         setup.run.write_summary(summary)
         return summary
 
     summary = write_summary()  # before the exports: a failure there takes no figures with it
     if export:
-        students = [_export(setup, student) for student in students]
+        with measured("writing"):
+            students = [_export(setup, student) for student in students]
         summary = write_summary()
     ordered = sorted(trials, key=lambda trial: trial.number)
     return SearchResult(tuple(students), tuple(ordered), tuple(front), summary, setup.run.path)
@@ -153,16 +156,16 @@ def _student(
             f"{value:.6g}, the teacher's {teacher:.6g}. Raise search_epochs or "
             "full_epochs, or take less away (removal_probabilities, max_shrinkage)."
         )
-    measured = Measurement(count_params(model), count_flops(model), quality)
+    measurement = Measurement(count_params(model), count_flops(model), quality)
     return Student(
         model=model,
         trial=trial,
-        num_params=measured.num_params,
-        flops=measured.flops,
+        num_params=measurement.num_params,
+        flops=measurement.flops,
         validation_metric=value,
         test_metric=None,
-        objective=setup.objective(measured, setup.measured),
-        times_smaller=setup.measured.num_params / measured.num_params,
+        objective=setup.objective(measurement, setup.measured),
+        times_smaller=setup.measured.num_params / measurement.num_params,
         best_epoch=outcome.best_epoch,
         failure=outcome.failure,
     )
@@ -226,4 +229,5 @@ def _summary(
         "num_trials": len(trials),
         "num_failed_trials": sum(not trial.is_complete for trial in trials),
         "duration_secs": time.perf_counter() - setup.start_secs,
+        "profile": seconds_so_far(),
     }

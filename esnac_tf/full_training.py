@@ -11,6 +11,7 @@ import keras
 
 from esnac_tf.best_students import save_weights
 from esnac_tf.distillation import TrainingOutcome
+from esnac_tf.profiling import measured
 from esnac_tf.record import RunFolder
 from esnac_tf.trial import Trial
 
@@ -79,11 +80,12 @@ def train_once(
         else:
             model.set_weights(weights)
         results.append(FullyTrained(value, epoch, outcome.failure))
-    for model, path in zip(models, paths, strict=True):
-        save_weights(model, path)
-    run.write_full_training(
-        {"settings": key, "students": [dataclasses.asdict(result) for result in results]}
-    )
+    with measured("writing"):
+        for model, path in zip(models, paths, strict=True):
+            save_weights(model, path)
+        run.write_full_training(
+            {"settings": key, "students": [dataclasses.asdict(result) for result in results]}
+        )
     return results
 
 

@@ -17,7 +17,7 @@ from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.output_losses import LabelLoss, OutputLoss, named_parts, parts_for
 from esnac_tf.distillation.task import ACCURACY, SearchMetric, Task, search_metric
 from esnac_tf.errors import UserError, error_reason
-from esnac_tf.graph.checks import gives_probabilities
+from esnac_tf.graph.checks import are_probabilities
 from esnac_tf.graph.parsing import functional_model
 
 # Names of the losses with the labels of a classifier that need no other labels than class numbers.
@@ -126,25 +126,25 @@ def find_purpose(
     )
 
 
-def with_outputs(purpose: Purpose, model: keras.Model, x: Any) -> Purpose:
+def with_outputs(purpose: Purpose, outputs: Any) -> Purpose:
     """The purpose of a classifier whose outputs on examples may show to be probabilities."""
     if not purpose.task.is_classifier:
         return purpose
-    from_logits = not gives_probabilities(model, x)
+    from_logits = not are_probabilities(outputs)
     return dataclasses.replace(
         purpose, task=dataclasses.replace(purpose.task, from_logits=from_logits)
     )
 
 
-def check_labels(purpose: Purpose, model: keras.Model, x: Any, y: Any) -> None:
-    """Tries the losses of a model that is no classifier on a batch.
+def check_labels(purpose: Purpose, outputs: Any, y: Any) -> None:
+    """Tries the losses of a model that is no classifier on its outputs for a batch.
 
     Raises:
         UserError: They can't be computed from these labels and the model's outputs.
     """
     if purpose.task.is_classifier:
         return
-    outputs = purpose.task.scores(model(x, training=False))
+    outputs = purpose.task.scores(outputs)
     try:
         purpose.full_loss(y, None, outputs)
         purpose.search_loss(y, outputs, outputs)

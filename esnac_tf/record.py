@@ -19,8 +19,10 @@ the trial finishes; `esnac_tf.trial_log` writes and reads it.
 of one example), `validation_accuracy` (0 to 1), `weights_sha256` and `data_sha256`. The
 `teacher` of **summary.json** has these fields and `name` and `test_accuracy`. summary.json has
 beside it `settings` (those under "free" in config.json), `num_trials`, `num_failed_trials`,
-`duration_secs`, `front` (the numbers of the trials on the Pareto front of parameters and the
-metric, fewest parameters first) and `students`, best first. A student has
+`duration_secs`, `profile` (what the wall seconds of the last process went into, by parts that
+don't overlap: `esnac_tf.profiling.PARTS` and `other`), `front` (the numbers of the trials on the
+Pareto front of parameters and the metric, fewest parameters first) and `students`, best first. A
+student has
 `num_params`, `flops`, `validation_accuracy`, `test_accuracy` and
 
     trial               the number of the trial in trials.jsonl that found it

@@ -19,6 +19,7 @@ from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import UserError
 from esnac_tf.flag_checks import IMAGENET, checked_config, is_path, origin
+from esnac_tf.profiling import measured, profiled
 from esnac_tf.quiet_start import start_tensorflow
 from esnac_tf.record import RunFolder
 from esnac_tf.resuming import check_run, check_teacher, finished_summary
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if FLAGS["help"].value:
             print(help_text())
             return 0
-        return _run()
+        with profiled():
+            return _run()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -82,18 +84,21 @@ def _run() -> int:
         if resumes and _told_already_in_place(config, display):
             return 0
         in_place.check_replaceable(FLAGS.teacher)
-    start_tensorflow()
-    import_modules(FLAGS.custom_objects)
+    with measured("import"):
+        start_tensorflow()
+        import_modules(FLAGS.custom_objects)
     if not from_file:
         teachers.check(FLAGS.teacher)
-    model = _load(FLAGS.teacher) if from_file else None
-    splits = datasets.load(
-        FLAGS.dataset,
-        data_dir=FLAGS.data_dir or None,
-        train_examples=FLAGS.train_examples,
-        validation_examples=FLAGS.validation_examples,
-        seed=config.seed,
-    )
+    with measured("teacher"):
+        model = _load(FLAGS.teacher) if from_file else None
+    with measured("data"):
+        splits = datasets.load(
+            FLAGS.dataset,
+            data_dir=FLAGS.data_dir or None,
+            train_examples=FLAGS.train_examples,
+            validation_examples=FLAGS.validation_examples,
+            seed=config.seed,
+        )
     display.message(
         f"Data set {splits.name}: {len(splits.x_train):,} examples to train on, "
         f"{len(splits.x_validation):,} held out, {len(splits.x_test):,} to test, "
@@ -156,26 +161,28 @@ def _search(
     Returns:
         The exit code.
     """
-    from esnac_tf.compression import search_students
-    from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
-    from esnac_tf.teachers.loading import load_weights
+    with measured("import"):
+        from esnac_tf.compression import search_students
+        from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+        from esnac_tf.teachers.loading import load_weights
 
     scale = FLAGS.input_scale
 
     def scaled(x: Any) -> Any:
         return x if scale == 1 else (x / scale).astype("float32")
 
-    batches = TrainingBatches(
-        scaled(splits.x_train),
-        splits.y_train,
-        config.batch_size,
-        augmentation=splits.augmentation,
-        fill=[mean / scale for mean in splits.normalization.mean],
-        seed=config.seed,
-    )
-    validation = evaluation_batches(
-        scaled(splits.x_validation), splits.y_validation, config.batch_size
-    )
+    with measured("data"):
+        batches = TrainingBatches(
+            scaled(splits.x_train),
+            splits.y_train,
+            config.batch_size,
+            augmentation=splits.augmentation,
+            fill=[mean / scale for mean in splits.normalization.mean],
+            seed=config.seed,
+        )
+        validation = evaluation_batches(
+            scaled(splits.x_validation), splits.y_validation, config.batch_size
+        )
     if FLAGS.teacher_weights == IMAGENET:
         if splits.num_classes == _IMAGENET_CLASSES and not FLAGS.dry_run:
             model = _untrained_teacher(splits, IMAGENET)  # which needs no training
@@ -204,7 +211,8 @@ def _search(
     display.message(f"The run folder is {run_dir}.")
     with _removed_after_a_mistake(run_dir):
         if model is None:
-            with RunFolder(run_dir):  # nobody else may take it while a teacher is trained
+            # Nobody else may take the folder while a teacher is trained.
+            with RunFolder(run_dir), measured("teacher", whole=True):
                 model = _trained_teacher(config, splits, display)
         result = search_students(
             model,
@@ -257,8 +265,9 @@ def _try_metric(config: SearchConfig, model: keras.Model, batches: TrainingBatch
     examples = batches.epoch(0).take(1)
     check_examples(model, examples, "training")
     [(x, y)] = examples
-    purpose = with_outputs(purpose, model, x)
-    check_labels(purpose, model, x, y)
+    outputs = model(x, training=False)
+    purpose = with_outputs(purpose, outputs)
+    check_labels(purpose, outputs, y)
     evaluate([model], examples, task=purpose.task)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -14,7 +15,9 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import get_strategy
+from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import Batches
+from esnac_tf.errors import UserError
 from esnac_tf.graph.checks import check_examples, check_searchable
 from esnac_tf.graph.teacher import TeacherGraph, analyse
 from esnac_tf.graph.widths import ParameterTable
@@ -26,6 +29,9 @@ from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
 from esnac_tf.teacher_measurement import measure_teacher
 from esnac_tf.training_progress import training_progress
+
+# So much of the teacher's outputs is kept where nothing else is asked for.
+_MAX_TARGET_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +52,7 @@ class SearchSetup:
         objective: What the search maximises.
         distribution: The `tf.distribute` strategy that trains.
         batches: Training data.
+        search_batches: The same for the search, with the teacher's scores where they are kept.
         validation: Held-out data.
         test: Data for the very end; None without.
         start_secs: When the work began, on `time.perf_counter`'s clock.
@@ -64,6 +71,7 @@ class SearchSetup:
     objective: Objective
     distribution: tf.distribute.Strategy
     batches: Batches
+    search_batches: Batches | TeacherTargets
     validation: tf.data.Dataset
     test: tf.data.Dataset | None
     start_secs: float
@@ -118,8 +126,19 @@ def prepare(
     with distribution.scope():
         teacher = builder.teacher()
     x, y, *_ = next(iter(first_epoch))
-    purpose = with_outputs(purpose, model, x)
-    check_labels(purpose, model, x, y)
+    outputs = model(x, training=False)
+    purpose = with_outputs(purpose, outputs)
+    check_labels(purpose, outputs, y)
+    search_batches: Batches | TeacherTargets = batches
+    if keeps_targets(config, purpose, batches, outputs):
+        search_batches = TeacherTargets(
+            batches,
+            teacher,
+            purpose.task,
+            distribution,
+            run.path / "checkpoints" / "teacher_targets",
+            config.jit_compile,
+        )
     measured = measure_teacher(teacher, purpose, batches, held_out, distribution, run, display)
     return SearchSetup(
         config=config,
@@ -135,10 +154,39 @@ def prepare(
         objective=objectives.get(config.objective),
         distribution=distribution,
         batches=batches,
+        search_batches=search_batches,
         validation=held_out,
         test=tested,
         start_secs=start_secs,
     )
+
+
+def keeps_targets(config: SearchConfig, purpose: Purpose, batches: Batches, outputs: Any) -> bool:
+    """Whether the teacher's outputs are kept from one search step to the next.
+
+    Args:
+        config: The settings.
+        purpose: What the teacher is for.
+        batches: The training data.
+        outputs: The teacher's for one batch.
+
+    Raises:
+        UserError: They are to be, and the data may come in another order each time.
+    """
+    if config.teacher_targets == "computed" or not purpose.search_loss.needs_teacher:
+        return False
+    is_repeatable = getattr(batches, "is_repeatable", False)
+    if config.teacher_targets == "kept":
+        if not is_repeatable:
+            raise UserError(
+                "teacher_targets='kept' needs data that is the same in every search step, received "
+                "a dataset of its own order.\nGive arrays, or teacher_targets='computed'."
+            )
+        return True
+    num_bytes = sum(4 * math.prod(output.shape) for output in keras.tree.flatten(outputs))
+    num_batches = getattr(batches, "num_batches", None) or math.inf
+    fits = config.search_epochs * num_batches * num_bytes <= _MAX_TARGET_BYTES
+    return is_repeatable and config.num_steps > 1 and fits
 
 
 def search_space(graph: TeacherGraph, model: keras.Model, config: SearchConfig) -> SearchSpace:

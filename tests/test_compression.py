@@ -23,7 +23,7 @@ from esnac_tf import exporters
 from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.display import Display
-from esnac_tf.distillation import joint_step
+from esnac_tf.distillation import joint_step, teacher_targets
 from esnac_tf.errors import UserError
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.trial_log import read_trials
@@ -45,7 +45,8 @@ def without_secs(value):
     """A summary without what two runs measure differently."""
     if isinstance(value, dict):
         kept = {key: part for key, part in value.items() if not key.endswith("_secs")}
-        return {key: without_secs(part) for key, part in kept.items() if key != "file_bytes"}
+        varying = ("file_bytes", "profile")
+        return {key: without_secs(part) for key, part in kept.items() if key not in varying}
     return [without_secs(part) for part in value] if isinstance(value, list) else value
 
 
@@ -103,6 +104,45 @@ class TestResult:
         assert [trial.number for trial in result.trials] == list(range(6))
         assert [trial.step for trial in result.trials] == [0, 0, 0, 1, 1, 1]
         assert len({trial.actions for trial in result.trials}) == 6
+
+
+class TestTeacherTargets:
+    def test_kept_or_computed_the_trials_are_the_same(self, tmp_path):
+        kept = search(teacher_targets="kept", strategy="random", full_epochs=0)
+        computed = search(teacher_targets="computed", strategy="random", full_epochs=0)
+        for one, other in zip(kept.trials, computed.trials, strict=True):
+            assert one.actions == other.actions
+            assert one.validation_accuracy == pytest.approx(other.validation_accuracy, abs=0.02)
+
+    def test_the_teacher_computes_each_epoch_once(self, monkeypatch, tmp_path):
+        written = []
+        write = teacher_targets._write
+        monkeypatch.setattr(
+            teacher_targets,
+            "_write",
+            lambda path, *rest: [written.append(path.name), write(path, *rest)],
+        )
+        search(run_dir=tmp_path, strategy="random", full_epochs=0)
+        assert written == [f"epoch_{epoch:05d}.npz" for epoch in range(len(written))]
+        assert len(written) == toy.SHORT["search_epochs"]
+        assert not (tmp_path / "checkpoints" / "teacher_targets").exists()
+
+    def test_a_dataset_of_its_own_order_has_none_kept(self, monkeypatch):
+        dataset = tf.data.Dataset.from_tensor_slices(toy.TRAIN).shuffle(64).batch(16)
+        monkeypatch.setattr(teacher_targets.TeacherTargets, "epoch", None)
+        search(train=dataset, strategy="random", full_epochs=0)
+        with pytest.raises(UserError, match="the same in every search step"):
+            search(train=dataset, teacher_targets="kept")
+
+
+class TestProfile:
+    def test_it_tells_of_all_the_time(self, finished):
+        _, _, result = finished
+        profile = result.summary["profile"]
+        parts = {"teacher", "surrogate", "building", "tracing", "training", "evaluation", "writing"}
+        assert parts <= set(profile)
+        assert all(secs > 0 for secs in profile.values())
+        assert sum(profile.values()) >= result.summary["duration_secs"]
 
 
 class TestRunFolder:

@@ -37,11 +37,14 @@ class DatasetBatches:
     Attributes:
         batch_size: B.
         num_batches: How many batches a pass has, None if that is not known.
+        is_repeatable: False: whether an epoch gives the same again is the dataset's.
 
     Raises:
         UserError: The dataset is empty or has no end, its elements are neither, or in its first
             batch a class is out of range, an example not finite, or a weight negative.
     """
+
+    is_repeatable = False
 
     def __init__(
         self,

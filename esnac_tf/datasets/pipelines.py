@@ -38,6 +38,7 @@ class TrainingBatches:
     Attributes:
         batch_size: B.
         num_batches: How many batches an epoch has, N // B.
+        is_repeatable: True: an epoch gives the same whenever it is asked for.
 
     Raises:
         UserError: If the arguments don't fit each other, or `x` holds NaN or infinity.
@@ -53,6 +54,8 @@ class TrainingBatches:
         1 (4, 8, 8, 3) float32 (4,)
         1 (4, 8, 8, 3) float32 (4,)
     """
+
+    is_repeatable = True
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class StructuredBatches:
     Attributes:
         batch_size: B.
         num_batches: How many batches an epoch has, N // B.
+        is_repeatable: True: an epoch gives the same whenever it is asked for.
 
     Raises:
         UserError: The arrays have different N.
@@ -41,6 +42,8 @@ class StructuredBatches:
         (2, 2) (2, 3)
         (2, 2) (2, 3)
     """
+
+    is_repeatable = True
 
     def __init__(self, x: Any, y: Any, batch_size: int, seed: int = 0, weight: Any = None) -> None:
         with tf.device("CPU:0"):

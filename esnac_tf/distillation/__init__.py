@@ -6,6 +6,7 @@
 | `joint_step.py` | one `tf.function`: the teacher's pass, then every student's update |
 | `student_update.py` | one student's loss, gradients and optimizer, on one replica |
 | `step_error.py` | a student's errors, told from those of data and machines |
+| `teacher_targets.py` | the teacher's scores of the training data, computed once |
 | `task.py` | what models are for: their outputs, their metric |
 | `output_losses.py` | Keras losses of outputs of any shape and number |
 | `evaluation.py` | the accuracy of many models at once |
@@ -34,13 +35,19 @@ from typing import TYPE_CHECKING, Any
 
 from esnac_tf.distillation import losses
 from esnac_tf.distillation.devices import DISTRIBUTE, get_strategy
-from esnac_tf.distillation.training_config import DIRECTIONS, OPTIMIZERS, TrainingConfig
+from esnac_tf.distillation.training_config import (
+    DIRECTIONS,
+    OPTIMIZERS,
+    TEACHER_TARGETS,
+    TrainingConfig,
+)
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 
 __all__ = [
     "DIRECTIONS",
     "DISTRIBUTE",
     "OPTIMIZERS",
+    "TEACHER_TARGETS",
     "EpochRecord",
     "TrainingConfig",
     "TrainingOutcome",

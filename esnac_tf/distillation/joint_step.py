@@ -15,7 +15,9 @@ from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.step_error import as_step_errors, blame_student
 from esnac_tf.distillation.student_update import StudentUpdate
 from esnac_tf.distillation.task import Task
+from esnac_tf.distillation.teacher_targets import scores_of
 from esnac_tf.distillation.training_config import TrainingConfig
+from esnac_tf.profiling import measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class StepSettings:
     Attributes:
         config: The optimizer, XLA.
         loss: One loss per example.
-        teacher: None if the loss needs none.
+        teacher: None if the loss needs none, or its scores come with the batches.
         strategy: The strategy of the models' scope.
         global_batch_size: Rows of a batch, of all replicas together.
         task: What the models' outputs are.
@@ -73,13 +75,16 @@ class JointStep:
                 self._failures[index] = blame_student(error)
         self._num_students = len(students)
         shape = [self._num_students]
-        self._teacher = self._compile_teacher()
+        self._teacher = None
+        if settings.teacher is not None and settings.loss.needs_teacher:
+            self._teacher = scores_of(settings.teacher, settings.task, settings.config.jit_compile)
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._loss_sums = tf.Variable(tf.zeros(shape, tf.float64), trainable=False)
         # The first loss that was not finite, and its step in its epoch; 0 means none yet.
         self._bad_losses = tf.Variable(tf.zeros(shape, tf.float64), trainable=False)
         self._bad_steps = tf.Variable(tf.zeros(shape, tf.int64), trainable=False)
         self._function = tf.function(self._step, autograph=False)
+        self._is_traced = False
 
     def start_epoch(self, learning_rate: float) -> None:
         """Sets the learning rate and starts the mean losses anew."""
@@ -88,19 +93,23 @@ class JointStep:
         self._steps.assign(0)
         self._loss_sums.assign(tf.zeros_like(self._loss_sums))
 
-    def __call__(self, x: Any, y: Any, weight: Any = None) -> None:
+    def __call__(self, x: Any, y: Any, weight: Any = None, teacher_scores: Any = None) -> None:
         """Trains the students by one batch, as the strategy distributes it.
 
         Args:
             x: Inputs [B, ...].
             y: Their labels.
             weight: How much each example counts, [B]; None: all alike.
+            teacher_scores: The teacher's scores of x, where they are known; None: the teacher
+                computes them.
 
         Raises:
             StepError: If the step fails and nothing tells which student's fault it was.
         """
-        with as_step_errors():
-            self._function(x, y, weight)
+        # The first call traces and compiles.
+        with as_step_errors(), measured("training" if self._is_traced else "tracing"):
+            self._function(x, y, weight, teacher_scores)
+        self._is_traced = True
 
     def mean_losses(self) -> list[float]:
         """Waits for the device and returns the K mean losses of the epoch so far.
@@ -128,11 +137,11 @@ class JointStep:
             )
         return dict(self._failures)
 
-    def _step(self, x: Any, y: Any, weight: Any) -> None:
+    def _step(self, x: Any, y: Any, weight: Any, teacher_scores: Any) -> None:
         strategy = self._settings.strategy
-        batch = [x, y, weight]
-        if self._teacher is not None:
-            batch.append(strategy.run(self._teacher, (x,)))
+        if self._teacher is not None and teacher_scores is None:
+            teacher_scores = strategy.run(self._teacher, (x,))
+        batch = [x, y, weight, teacher_scores]
 
         def update(student: StudentUpdate) -> tf.Tensor:
             return strategy.reduce("SUM", strategy.run(student, batch), axis=None)
@@ -164,15 +173,3 @@ class JointStep:
         self._bad_losses.assign(tf.where(new, losses, self._bad_losses))
         self._bad_steps.assign(tf.where(new, step, self._bad_steps))
         self._loss_sums.assign_add(tf.where(finite, losses, 0.0))
-
-    def _compile_teacher(self) -> Any:
-        teacher = self._settings.teacher
-        if teacher is None or not self._settings.loss.needs_teacher:
-            return None
-
-        def forward(x: Any) -> Any:
-            return self._settings.task.scores(teacher(x, training=False))
-
-        if self._settings.config.jit_compile:
-            return tf.function(forward, autograph=False, jit_compile=True)
-        return forward

@@ -16,6 +16,7 @@ from esnac_tf.distillation.output_masks import mask_of, masks_of, with_masks
 from esnac_tf.distillation.step_error import StepError, as_step_errors
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError, error_reason
+from esnac_tf.profiling import measured
 
 
 def evaluate(
@@ -121,7 +122,9 @@ class MetricEvaluation:
             metric.metric.reset_state()
         finite, total, loss = 0.0, 0.0, 0.0
         for x, y, weight in self._batches:
-            with as_step_errors(Exception):
+            is_traced = forward.experimental_get_tracing_count() > 0
+            part = "evaluation" if is_traced else "tracing"
+            with as_step_errors(Exception), measured(part):
                 outputs, masks = self._together(forward(x))
                 labels, weights = self._together(y), self._together(weight)
             is_row = weights.numpy() > 0

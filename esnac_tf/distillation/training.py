@@ -24,10 +24,12 @@ from esnac_tf.distillation.mixed_precision import float16_compute
 from esnac_tf.distillation.replica_statistics import average_statistics
 from esnac_tf.distillation.step_error import StepError
 from esnac_tf.distillation.task import Task
+from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training_config import TrainingConfig
 from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 from esnac_tf.distillation.unfreezing import unfrozen
 from esnac_tf.errors import UserError
+from esnac_tf.profiling import measured
 
 # Called with the epoch, counted from 1, and its records by the student's index.
 OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
@@ -57,7 +59,7 @@ class Batches(Protocol):
 
 def train(
     students: Sequence[keras.Model],
-    batches: Batches,
+    batches: Batches | TeacherTargets,
     validation: tf.data.Dataset,
     config: TrainingConfig,
     *,
@@ -94,7 +96,8 @@ def train(
 
     Args:
         students: K different models, built under the strategy's scope.
-        batches: The training data.
+        batches: The training data; as `TeacherTargets` with the teacher's scores, no teacher is
+            needed.
         validation: Of (x [B, ...], y [B, ...], weight [B]), weight 0 for rows that only fill a
             batch; equal shapes in every batch.
         config: How long, and with what optimizer.
@@ -166,6 +169,7 @@ def train(
     outcomes: dict[int, TrainingOutcome] = {}
     groups = [list(range(len(students)))] if students else []
     with (
+        measured("training"),
         interruptible() as check_interruption,
         unfrozen(students),
         _precision(config, models),
@@ -216,7 +220,7 @@ class _Run:
     """What one call of `train` was given."""
 
     settings: StepSettings
-    batches: Batches
+    batches: Batches | TeacherTargets
     validation: tf.data.Dataset
     on_epoch: OnEpoch
     on_batch: OnBatch
@@ -248,7 +252,8 @@ class _Run:
                 break
             for model in models:
                 average_statistics(model, strategy)
-            scores = evaluation(active)
+            with measured("evaluation"):
+                scores = evaluation(active)
             for student, score in zip(progress, scores, strict=True):
                 if student.failure is None and score.finite == 0:
                     student.failure = f"gives NaN or infinite outputs after epoch {epoch}"
@@ -287,7 +292,10 @@ class _Run:
             )
         distributed = self.settings.strategy.experimental_distribute_dataset(dataset)
         for number, batch in enumerate(distributed, start=1):
-            step(*batch)
+            if isinstance(self.batches, TeacherTargets):
+                step(*self.batches.split(batch))
+            else:
+                step(*batch)
             self.on_batch(epoch, number)
             if self.should_stop():
                 return False
@@ -314,12 +322,12 @@ def _seed_generators(model: keras.Model, seed: int) -> None:
 def _check(
     students: Sequence[keras.Model],
     models: Sequence[keras.Model],
-    batches: Batches,
+    batches: Batches | TeacherTargets,
     loss: DistillationLoss,
     teacher: keras.Model | None,
     strategy: tf.distribute.Strategy,
 ) -> None:
-    if loss.needs_teacher and teacher is None:
+    if loss.needs_teacher and teacher is None and not isinstance(batches, TeacherTargets):
         raise UserError(
             f"The distillation loss {type(loss).__name__} needs a teacher, received none.\n"
             "Give one, or use the loss cross_entropy."

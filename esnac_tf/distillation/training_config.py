@@ -11,6 +11,9 @@ from esnac_tf.errors import UserError
 OPTIMIZERS = ("adam", "sgd")
 
 
+# Where the teacher's scores of the training data come from in the search.
+TEACHER_TARGETS = ("auto", "kept", "computed")
+
 # Which values of a metric are better; "auto" goes by its name.
 DIRECTIONS = ("auto", "max", "min")
 

@@ -155,24 +155,22 @@ def _try_examples(model: keras.Model, dataset: tf.data.Dataset, part: str) -> No
             ) from error
 
 
-def gives_probabilities(model: keras.Model, x: Any) -> bool:
+def are_probabilities(outputs: Any) -> bool:
     """Whether a classifier's outputs are probabilities, not logits.
 
     It is read from the outputs themselves, so it does not matter which layer makes them.
 
     Args:
-        model: The classifier.
-        x: Examples [B, ...].
+        outputs: One tensor [B, C], in any structure.
 
     Returns:
         Whether all outputs are 0 or more and each example's sum to 1.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
-        >>> gives_probabilities(model, np.eye(2, dtype="float32"))
+        >>> are_probabilities(keras.ops.softmax(np.eye(2)))
         True
     """
-    (output,) = keras.tree.flatten(model(x, training=False))
+    (output,) = keras.tree.flatten(outputs)
     outputs = keras.ops.convert_to_numpy(output).astype(np.float64)
     return bool(np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=5e-3))
 

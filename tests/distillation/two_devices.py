@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import tempfile
 import warnings
 
 import keras
@@ -26,6 +28,7 @@ from esnac_tf.distillation import (  # noqa: E402
 )
 from esnac_tf.distillation.output_losses import LabelLoss  # noqa: E402
 from esnac_tf.distillation.task import Task, search_metric  # noqa: E402
+from esnac_tf.distillation.teacher_targets import TeacherTargets  # noqa: E402
 from esnac_tf.errors import UserError  # noqa: E402
 
 from .tiny import (  # noqa: E402
@@ -41,12 +44,15 @@ ONE, TWO = get_strategy("none"), get_strategy("mirrored")
 CONFIG = TrainingConfig(epochs=2, learning_rate=0.01)
 
 
-def run(strategy, make, config=CONFIG, batch_size=16):
+def run(strategy, make, config=CONFIG, batch_size=16, targets=None):
     with strategy.scope():
         teacher, students = conv_net(6, seed=50), make()
+    batches = ArrayBatches(*pictures(48), batch_size)
+    if targets is not None:
+        batches = TeacherTargets(batches, teacher, Task(), strategy, targets)
     outcomes = train(
         students,
-        ArrayBatches(*pictures(48), batch_size),
+        batches,
         validation(*pictures(32, seed=1)),
         config,
         loss=losses.get("logit_mse"),
@@ -90,6 +96,20 @@ def two_devices_equal_one():
                 assert x.validation_metric == y.validation_metric
         rows = validation(*pictures(32, seed=1))
         assert evaluate(two, rows, TWO) == evaluate(one, rows)
+
+
+def kept_scores_of_the_teacher_serve_on_both():
+    """Those that one device computed are read by two, and the other way round."""
+    for first, second in ((ONE, TWO), (TWO, ONE)):
+        with tempfile.TemporaryDirectory() as folder:
+            targets = pathlib.Path(folder)
+            [one], _ = run(first, lambda: [conv_net(3, 1)], targets=targets)
+            written = {path: path.stat().st_mtime_ns for path in targets.iterdir()}
+            [two], _ = run(second, lambda: [conv_net(3, 1)], targets=targets)
+            assert written == {path: path.stat().st_mtime_ns for path in targets.iterdir()}
+        [expected], _ = run(ONE, lambda: [conv_net(3, 1)])
+        close(expected, one)
+        close(expected, two)
 
 
 def any_metric_and_weights_of_examples():
@@ -254,6 +274,7 @@ if __name__ == "__main__":
     for check in (
         strategies,
         two_devices_equal_one,
+        kept_scores_of_the_teacher_serve_on_both,
         any_metric_and_weights_of_examples,
         masks_count_over_all_of_the_batch,
         xla_is_left_out,

@@ -11,10 +11,10 @@ import toy
 
 from esnac_tf.errors import UserError
 from esnac_tf.graph.checks import (
+    are_probabilities,
     check_classifier,
     check_examples,
     check_searchable,
-    gives_probabilities,
 )
 from esnac_tf.graph.teacher import analyse
 
@@ -123,7 +123,7 @@ def test_probabilities_are_told_from_logits_wherever_they_come_from():
     x, _ = toy.TEST
     softmax = keras.Sequential([keras.Input((3,)), keras.layers.Softmax()])
     for end in ([], [keras.layers.ReLU()], [keras.layers.Activation("sigmoid")]):
-        assert not gives_probabilities(toy.teacher(end), x)
+        assert not are_probabilities(toy.teacher(end)(x))
     for end in ([keras.layers.Softmax()], [softmax], [keras.layers.Activation("softmax")]):
-        assert gives_probabilities(toy.teacher(end), x)
-    assert gives_probabilities(toy.teacher(activation="softmax"), x)
+        assert are_probabilities(toy.teacher(end)(x))
+    assert are_probabilities(toy.teacher(activation="softmax")(x))

@@ -1,0 +1,160 @@
+"""What the teacher says of the training data: computed once, and kept for all students.
+
+The batches of an epoch are the same whenever that epoch is trained, augmentation included. So the
+teacher's pass over epoch e serves every student of the search that is trained for more than e
+epochs, and all of them learn from just what a pass of their own would have given.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import shutil
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from esnac_tf.datasets.digests import digest_of
+from esnac_tf.distillation.task import Task
+from esnac_tf.files import replacing
+from esnac_tf.profiling import measured
+
+# What a damaged file of arrays makes NumPy raise.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class TeacherTargets:
+    """Training batches with the teacher's scores of them.
+
+    An epoch's scores are computed when it is first asked for, and written to a file; later they are
+    read from it. A file that is damaged, or of another teacher or other batches, is computed again.
+
+    Args:
+        batches: Of which `epoch(e)` gives the same at every call.
+        teacher: Built under the strategy's scope.
+        task: How its outputs are read.
+        strategy: The strategy of the scope.
+        folder: Where the files are kept.
+        jit_compile: Compile the teacher's pass with XLA.
+
+    Attributes:
+        batch_size: As of `batches`.
+        num_batches: Likewise; None if it is not known.
+
+    Example:
+        >>> import tempfile
+        >>> class OneBatch:
+        ...     batch_size = 2
+        ...     def epoch(self, epoch):
+        ...         return tf.data.Dataset.from_tensors((tf.eye(2), tf.range(2)))
+        >>> teacher = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(3.0)])
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> device = tf.distribute.get_strategy()
+        >>> targets = TeacherTargets(OneBatch(), teacher, Task(), device, folder)
+        >>> for batch in targets.epoch(0):
+        ...     x, y, weight, scores = targets.split(batch)
+        >>> scores.numpy().tolist()
+        [[3.0, 0.0], [0.0, 3.0]]
+    """
+
+    def __init__(
+        self,
+        batches: Any,
+        teacher: keras.Model,
+        task: Task,
+        strategy: tf.distribute.Strategy,
+        folder: pathlib.Path,
+        jit_compile: bool = False,
+    ) -> None:
+        self.batch_size = batches.batch_size
+        self.num_batches = getattr(batches, "num_batches", None)
+        self._batches, self._strategy, self._folder = batches, strategy, folder
+        self._weights_digest = digest_of(teacher.get_weights())
+        self._structure: Any = None
+
+        forward = scores_of(teacher, task, jit_compile)
+        self._forward = tf.function(lambda x: strategy.run(forward, (x,)), autograph=False)
+
+    def epoch(self, epoch: int) -> tf.data.Dataset:
+        """The batches of an epoch with their scores; `split` takes them apart.
+
+        Args:
+            epoch: From 0 up.
+
+        Raises:
+            UserError: The file can't be written.
+        """
+        dataset = self._batches.epoch(epoch)
+        with measured("teacher", whole=True):
+            scores = self._scores(epoch, dataset)
+        with tf.device("CPU:0"):
+            targets = tf.data.Dataset.from_tensor_slices(tuple(scores))
+            return tf.data.Dataset.zip(dataset, targets).prefetch(2)
+
+    def split(self, batch: Any) -> tuple[Any, Any, Any, Any]:
+        """An element of `epoch`, as the strategy distributes it: x, y, weight or None, scores."""
+        (x, y, *weight), scores = batch
+        structured = tf.nest.pack_sequence_as(self._structure, list(scores))
+        return x, y, (weight[0] if weight else None), structured
+
+    def remove(self) -> None:
+        """Removes the files; what is asked for later is computed again."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _scores(self, epoch: int, dataset: tf.data.Dataset) -> list[np.ndarray]:
+        """The scores of all batches, [number of batches, B, ...] for each output."""
+        first = next(iter(dataset))
+        if self._structure is None:
+            # The teacher's outputs may be a dict or a list; files and tf.data see a flat one.
+            [self._structure] = self._pass(tf.data.Dataset.from_tensors(first))
+        key = digest_of([np.array(self._weights_digest), *tf.nest.flatten(first)])
+        path = self._folder / f"epoch_{epoch:05d}.npz"
+        kept = _read(path, key)
+        if kept is not None:
+            return kept
+        batches = [tf.nest.flatten(scores) for scores in self._pass(dataset)]
+        scores = [np.stack(output) for output in zip(*batches, strict=True)]
+        _write(path, key, scores)
+        return scores
+
+    def _pass(self, dataset: tf.data.Dataset) -> list[Any]:
+        """The teacher's scores of each batch, of all replicas together."""
+        results = []
+        for x, *_ in self._strategy.experimental_distribute_dataset(dataset):
+            scores = tf.nest.map_structure(self._together, self._forward(x))
+            results.append(scores)
+        return results
+
+    def _together(self, scores: Any) -> np.ndarray:
+        parts = self._strategy.experimental_local_results(scores)
+        return np.concatenate([part.numpy() for part in parts])
+
+
+def scores_of(teacher: keras.Model, task: Task, jit_compile: bool) -> Callable[[Any], Any]:
+    """The teacher's forward pass, on one replica."""
+
+    def forward(x: Any) -> Any:
+        return task.scores(teacher(x, training=False))
+
+    return tf.function(forward, autograph=False, jit_compile=True) if jit_compile else forward
+
+
+def _write(path: pathlib.Path, key: str, scores: list[np.ndarray]) -> None:
+    with replacing(path) as whole:
+        arrays: dict[str, Any] = {f"output_{index}": array for index, array in enumerate(scores)}
+        np.savez(whole, key=np.array(key), digest=np.array(digest_of(scores)), **arrays)
+
+
+def _read(path: pathlib.Path, key: str) -> list[np.ndarray] | None:
+    """The scores in a file; None if they are not all there, or of something else."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            scores = [arrays[f"output_{index}"] for index in range(len(arrays.files) - 2)]
+            is_right = str(arrays["key"]) == key and str(arrays["digest"]) == digest_of(scores)
+    except _DAMAGED:
+        return None
+    return scores if is_right else None
