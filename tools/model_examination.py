@@ -167,11 +167,14 @@ def examine(teacher: Any, values: Values, folder: str, report: Report) -> None:
 
     report(step="training the student")
     measure_statistics(student, inputs)
-    student.compile(keras.optimizers.SGD(1e-6), "mse", run_eagerly=True)
+    # Gradients of a thousand layers with random weights may be of any size.
+    student.compile(keras.optimizers.SGD(1e-6, clipnorm=1.0), "mse", run_eagerly=True)
     targets = keras.tree.map_structure(np.zeros_like, outputs)
     loss = float(student.train_on_batch(inputs, targets, return_dict=True)["loss"])
     assert np.isfinite(loss), f"the loss is {loss}"
     outputs = outputs_of(student)
+    for output in keras.tree.flatten(outputs):
+        assert np.isfinite(output).all(), "outputs are not finite after a step"
 
     report(step="saving and loading")
     path = os.path.join(folder, "student.keras")
