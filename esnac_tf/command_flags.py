@@ -143,6 +143,15 @@ _integer(
 )
 _integer("search_epochs", _DEFAULTS.search_epochs, "Epochs of each student in the search.", 1)
 _number("search_learning_rate", _DEFAULTS.search_learning_rate, "Learning rate there (Adam).")
+_integer(
+    "halving_factor",
+    _DEFAULTS.halving_factor,
+    "Successive halving: after a part of the epochs only one in so many students of a step, those "
+    "with the best objectives so far, is trained on. With 2, 8 students and 10 epochs, 4 go on "
+    "after the first epoch, 2 after the second and 1 after the fifth. 1: all are trained to the "
+    "end, as in the paper.",
+    1,
+)
 _integer("num_best", _DEFAULTS.num_best, "Best students that are trained fully.", 1)
 _integer("full_epochs", _DEFAULTS.full_epochs, "Epochs of the full training; 0: none.")
 _string(

@@ -191,7 +191,8 @@ class _Search:
                     missing = {n: actions for n, actions in proposals.items() if n not in done}
                     phase.update(f"step {step + 1}: {len(missing)} students")
                     keep = functools.partial(self._keep, best, scalars)
-                    evaluated = self._evaluate(missing, step, keep) if missing else []
+                    if missing:
+                        evaluated = self._evaluate(self._evaluator(), missing, step, keep)
                     finished += [item.trial for item in evaluated]
                     if evaluated:
                         secs = max(item.trial.duration_secs for item in evaluated)
@@ -222,35 +223,43 @@ class _Search:
 
     def _restore(self, best: BestStudents) -> None:
         """Trains those of the best again whose weights are not there; they come out the same."""
-        lost = best.lost()
-        for step in sorted({trial.step for trial in lost}):
-            again = {trial.number: trial.actions for trial in lost if trial.step == step}
+        lost: dict[tuple[int, int], dict[int, ActionSet]] = {}
+        for trial in best.lost():
+            training = trial.step, trial.num_epochs or self._config.search_epochs
+            lost.setdefault(training, {})[trial.number] = trial.actions
+        for (step, num_epochs), again in sorted(lost.items()):
             self._display.message(
                 f"Training again for their weights: trials {', '.join(map(str, again))}."
             )
-            best.keep(self._evaluate(again, step))
+            evaluator = self._evaluator(search_epochs=num_epochs, halving_factor=1)
+            best.keep(self._evaluate(evaluator, again, step))
 
-    def _evaluate(
-        self,
-        proposals: Mapping[int, ActionSet],
-        step: int,
-        on_finished: OnFinished | None = None,
-    ) -> list[Evaluated]:
-        setup = self._setup
-        evaluator = Evaluator(
+    def _evaluator(self, **changes: Any) -> Evaluator:
+        """What evaluates students, with other settings than the search's where given."""
+        setup, config = self._setup, dataclasses.replace(self._config, **changes)
+        return Evaluator(
             builder=setup.builder,
             teacher=setup.teacher,
             teacher_measurement=setup.measured,
             objective=setup.objective,
             batches=setup.search_batches,
             validation=setup.validation,
-            config=self._config.search_training(),
+            config=config.search_training(),
             loss=setup.purpose.search_loss,
             distribution=setup.distribution,
             task=setup.purpose.task,
-            seed=self._config.seed,
+            seed=config.seed,
+            halving_factor=config.halving_factor,
         )
-        progress = setup.progress(f"Step {step + 1}", self._config.search_epochs)
+
+    def _evaluate(
+        self,
+        evaluator: Evaluator,
+        proposals: Mapping[int, ActionSet],
+        step: int,
+        on_finished: OnFinished | None = None,
+    ) -> list[Evaluated]:
+        progress = self._setup.progress(f"Step {step + 1}", evaluator.config.epochs)
         with progress as (on_epoch, on_batch):
             return evaluator.evaluate(proposals, step, on_epoch, on_batch, on_finished)
 

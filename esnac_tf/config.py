@@ -52,6 +52,9 @@ class SearchConfig:
             step, 0 or more; 0: every search step trains new kernels, as in the paper.
         search_epochs: Epochs of distillation of each student, 1 or more.
         search_learning_rate: Of Adam, above 0.
+        halving_factor: Successive halving, 1 or more: of the students of a step one in so many is
+            trained on after a part of the epochs, those with the best objectives; 1: all are
+            trained to the end, as in the paper.
         num_best: How many of the best students are trained fully, 1 or more.
         full_epochs: Epochs of the full training, 0 or more; 0 leaves it out.
         full_optimizer: Of the full training: "sgd", "adam", or "auto": SGD, as in the paper, for
@@ -113,6 +116,7 @@ class SearchConfig:
     kernel_warm_steps: int = 0
     search_epochs: int = 10
     search_learning_rate: float = 1e-3
+    halving_factor: int = 1
     num_best: int = 4
     full_epochs: int = 300
     full_optimizer: str = "auto"
@@ -149,6 +153,7 @@ class SearchConfig:
             ("kernel_steps", 1),
             ("kernel_warm_steps", 0),
             ("search_epochs", 1),
+            ("halving_factor", 1),
             ("num_best", 1),
             ("full_epochs", 0),
             ("batch_size", 1),

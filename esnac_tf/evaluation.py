@@ -15,6 +15,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig, train
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
+from esnac_tf.distillation.successive_halving import discarded, rungs
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
@@ -58,6 +59,8 @@ class Evaluator:
         distribution: The `tf.distribute` strategy that trains.
         task: What the models are for, and the metric.
         seed: Seed of what is random in training.
+        halving_factor: Successive halving: at its rungs one of so many students goes on, those
+            with the best objectives; 1 trains all to the end.
     """
 
     builder: StudentBuilder
@@ -71,6 +74,7 @@ class Evaluator:
     distribution: tf.distribute.Strategy
     task: Task = dataclasses.field(default_factory=Task)
     seed: int = 0
+    halving_factor: int = 1
 
     def evaluate(
         self,
@@ -117,6 +121,19 @@ class Evaluator:
             }
         )
         numbers = list(students)
+        measured = [(count_params(model), count_flops(model)) for model in students.values()]
+        num_kept = rungs(max(1, len(students)), self.config.epochs, self.halving_factor)
+
+        def discard(epoch: int, qualities: Mapping[int, float]) -> list[int]:
+            if epoch not in num_kept:
+                return []
+            objectives = {
+                index: self.objective(
+                    Measurement(*measured[index], quality), self.teacher_measurement
+                )
+                for index, quality in qualities.items()
+            }
+            return discarded(objectives, num_kept[epoch])
 
         def on_outcomes(outcomes: Mapping[int, TrainingOutcome]) -> None:
             finished = {}
@@ -139,6 +156,7 @@ class Evaluator:
             on_epoch=on_epoch,
             on_batch=on_batch,
             on_outcomes=on_outcomes,
+            discard=discard,
             seed=self.seed,
         )
         gc.collect()  # Graphs and optimizers of the training are cycles, and large.
@@ -187,6 +205,7 @@ class Evaluator:
             duration_secs=time.perf_counter() - start,
             step=step,
             best_epoch=outcome.best_epoch,
+            num_epochs=len(outcome.history),
             metric=self.task.metric.name,
         )
 

@@ -30,6 +30,7 @@ class Trial:
         step: The search step that proposed it, from 0.
         best_epoch: Epoch (from 1) whose weights were kept; None if failed.
         failure: One line that says why the trial failed; None if complete.
+        num_epochs: Epochs that the student was trained; None if failed.
         metric: Name of the metric.
 
     Example:
@@ -49,6 +50,7 @@ class Trial:
     step: int = 0
     best_epoch: int | None = None
     failure: str | None = None
+    num_epochs: int | None = None
     metric: str = "accuracy"
 
     @property

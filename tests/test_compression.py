@@ -135,6 +135,44 @@ class TestTeacherTargets:
             search(train=dataset, teacher_targets="kept")
 
 
+class TestSuccessiveHalving:
+    SETTINGS = {"strategy": "random", "full_epochs": 0, "num_kernels": 4, "search_epochs": 4}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def halved(cls, tmp_path_factory):
+        run_dir = tmp_path_factory.mktemp("halved") / "run"
+        return search(run_dir=run_dir, halving_factor=2, **cls.SETTINGS)
+
+    def test_the_worse_halves_end_early(self, halved):
+        for step in range(2):
+            trials = [trial for trial in halved.trials if trial.step == step]
+            assert sorted(trial.num_epochs for trial in trials) == [1, 1, 2, 4]
+        whole = search(**self.SETTINGS)
+        assert all(trial.num_epochs == 4 for trial in whole.trials)
+
+    def test_who_goes_on_is_trained_as_in_a_whole_search(self, halved):
+        whole = search(**self.SETTINGS)
+        for one, other in zip(halved.trials, whole.trials, strict=True):
+            assert one.actions == other.actions
+            assert one.validation_accuracy <= other.validation_accuracy
+            if one.num_epochs == 4:
+                assert one.validation_accuracy == other.validation_accuracy
+                assert one.best_epoch == other.best_epoch
+
+    def test_lost_weights_come_out_the_same(self, halved, tmp_path):
+        """Also those of a student that was discarded."""
+        run = tmp_path / "run"
+        shutil.copytree(halved.run_dir, run)
+        shutil.rmtree(run / "checkpoints")
+        settings = {**self.SETTINGS, "halving_factor": 2, "num_best": 8, "run_dir": run}
+        result = search(**settings)
+        assert {student.trial.num_epochs for student in result.students} == {1, 2, 4}
+        for student in result.students:
+            accuracy = toy.accuracy(student.model, toy.VALIDATION)
+            assert accuracy == pytest.approx(student.trial.validation_accuracy)
+
+
 class TestProfile:
     def test_it_tells_of_all_the_time(self, finished):
         _, _, result = finished

@@ -25,6 +25,7 @@ trials = st.builds(
     duration_secs=st.floats(0, 1e6),
     step=st.integers(0, 20),
     best_epoch=st.none() | st.integers(1, 10),
+    num_epochs=st.none() | st.integers(1, 10),
     failure=st.none() | st.text(),
 )
 

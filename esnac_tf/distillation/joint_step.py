@@ -47,7 +47,7 @@ class JointStep:
     Students share nothing but the batch and the teacher's logits, so what goes wrong in one
     stays in it. A student whose loss is not finite is left out of all later steps, on the
     device: the host reads nothing until the end of an epoch. A student that can't be built
-    or traced is left out of the graph.
+    or traced is left out of the graph. Discarded ones are left out like those that failed.
 
     Args:
         students: K models built under the strategy's scope.
@@ -83,6 +83,7 @@ class JointStep:
         # The first loss that was not finite, and its step in its epoch; 0 means none yet.
         self._bad_losses = tf.Variable(tf.zeros(shape, tf.float64), trainable=False)
         self._bad_steps = tf.Variable(tf.zeros(shape, tf.int64), trainable=False)
+        self._is_trained = tf.Variable(tf.ones(shape, tf.bool), trainable=False)
         self._function = tf.function(self._step, autograph=False)
         self._is_traced = False
 
@@ -110,6 +111,11 @@ class JointStep:
         with as_step_errors(), measured("training" if self._is_traced else "tracing"):
             self._function(x, y, weight, teacher_scores)
         self._is_traced = True
+
+    def discard(self, indices: Sequence[int]) -> None:
+        """Leaves students out of all later steps."""
+        for index in indices:
+            self._is_trained[index].assign(False)
 
     def mean_losses(self) -> list[float]:
         """Waits for the device and returns the K mean losses of the epoch so far.
@@ -147,7 +153,7 @@ class JointStep:
             return strategy.reduce("SUM", strategy.run(student, batch), axis=None)
 
         losses = []
-        healthy = self._bad_steps == 0
+        healthy = self._is_trained & (self._bad_steps == 0)
         for index in range(self._num_students):
             loss = tf.zeros([])
             if index not in self._failures:

@@ -35,6 +35,9 @@ from esnac_tf.profiling import measured
 OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
 # Called with epoch and step, both counted from 1.
 OnBatch = Callable[[int, int], None]
+# Called with the epoch, counted from 1, and the quality of the best epoch so far by the student's
+# index; gives the indices of those whose training ends.
+Discard = Callable[[int, Mapping[int, float]], Sequence[int]]
 # Called with outcomes by the student's index.
 OnOutcomes = Callable[[Mapping[int, TrainingOutcome]], None]
 
@@ -71,6 +74,7 @@ def train(
     on_batch: OnBatch | None = None,
     on_outcomes: OnOutcomes | None = None,
     should_stop: Callable[[], bool] | None = None,
+    discard: Discard | None = None,
     seed: int = 0,
 ) -> list[TrainingOutcome]:
     """Trains K students together, and leaves in each the weights of its best epoch.
@@ -114,6 +118,9 @@ def train(
             index: once, or if a step failed, for each part that was trained by itself.
         should_stop: Asked after every step; True ends all training. The epoch then
             under way doesn't count.
+        discard: Called with the epoch, counted from 1, and the quality of each student's best
+            epoch so far by its index; the training of those whose indices it gives ends, as if it
+            had had no more epochs. If a step failed, it sees each part by itself.
         seed: Seeds what is random in the students, such as Dropout.
 
     Returns:
@@ -163,6 +170,7 @@ def train(
         on_epoch or (lambda epoch, records: None),
         on_batch or (lambda epoch, step: None),
         stop,
+        discard or (lambda epoch, qualities: ()),
     )
     on_outcomes = on_outcomes or (lambda outcomes: None)
     first_weights = [student.get_weights() for student in students]
@@ -210,6 +218,11 @@ class _Progress:
     best_weights: list[np.ndarray]
     history: list[EpochRecord] = dataclasses.field(default_factory=list)
     failure: str | None = None
+    is_discarded: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        return self.failure is None and not self.is_discarded
 
     def outcome(self) -> TrainingOutcome:
         return TrainingOutcome.from_history(self.history, self.failure)
@@ -225,6 +238,7 @@ class _Run:
     on_epoch: OnEpoch
     on_batch: OnBatch
     should_stop: Callable[[], bool]
+    discard: Discard
 
     def train_group(self, students: Mapping[int, keras.Model]) -> dict[int, TrainingOutcome]:
         """Trains students together and leaves in each its best weights.
@@ -247,7 +261,7 @@ class _Run:
             losses = step.mean_losses()
             for position, failure in step.failures(epoch).items():
                 progress[position].failure = failure
-            active = [student.failure is None for student in progress]
+            active = [student.is_active for student in progress]
             if not any(active):
                 break
             for model in models:
@@ -255,13 +269,13 @@ class _Run:
             with measured("evaluation"):
                 scores = evaluation(active)
             for student, score in zip(progress, scores, strict=True):
-                if student.failure is None and score.finite == 0:
+                if student.is_active and score.finite == 0:
                     student.failure = f"gives NaN or infinite outputs after epoch {epoch}"
-                elif student.failure is None and not math.isfinite(score.value):
+                elif student.is_active and not math.isfinite(score.value):
                     student.failure = (
                         f"has a {task.metric.name} of {score.value} after epoch {epoch}"
                     )
-            active = [student.failure is None for student in progress]
+            active = [student.is_active for student in progress]
             if not any(active):
                 break
             secs = time.perf_counter() - start
@@ -276,6 +290,11 @@ class _Run:
                     if student.outcome().best_epoch == epoch:
                         student.best_weights = models[position].get_weights()
             self.on_epoch(epoch, records)
+            qualities = {i: progress[indices.index(i)].outcome().quality for i in records}
+            ended = [indices.index(index) for index in self.discard(epoch, qualities)]
+            step.discard(ended)
+            for position in ended:
+                progress[position].is_discarded = True
 
         for model, student in zip(models, progress, strict=True):
             model.set_weights(student.best_weights)
