@@ -247,6 +247,9 @@ def run_child(key: Key, memory_gib: float) -> int:
 
     try:
         report(step="building the model")
+        import keras
+
+        keras.utils.set_random_seed(0)  # a model that passes, passes again
         case = all_cases()[key]
         with tempfile.TemporaryDirectory() as folder:
             examine(randomized(case.build(), case.values), case.values, folder, report)
