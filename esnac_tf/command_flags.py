@@ -35,7 +35,7 @@ def _number(name: str, default: float | None, text: str) -> None:
     flags.DEFINE_float(name, default, text, flag_values=FLAGS)
 
 
-def _boolean(name: str, default: bool, text: str) -> None:
+def _boolean(name: str, default: bool | None, text: str) -> None:
     flags.DEFINE_boolean(name, default, text, flag_values=FLAGS)
 
 
@@ -271,10 +271,21 @@ _string("full_loss", _DEFAULTS.full_loss, "Loss of the full training, one of the
 _string(
     "distribute",
     _DEFAULTS.distribute,
-    "Devices: all GPUs (auto), one device (none), or MirroredStrategy (mirrored).",
+    "Devices: one (none), all with each batch divided among them (mirrored), all with each student "
+    "of the search on one of them (grouped), or all GPUs (auto), in a long search in the way that "
+    "is faster.",
 )
-_boolean("mixed_precision", _DEFAULTS.mixed_precision, "Compute in float16, for GPUs.")
-_boolean("jit_compile", _DEFAULTS.jit_compile, "Compile training steps with XLA.")
+_boolean(
+    "mixed_precision",
+    _DEFAULTS.mixed_precision,
+    "Compute in float16. Default: on GPUs, where a long search finds it faster before it begins.",
+)
+_boolean(
+    "jit_compile",
+    _DEFAULTS.jit_compile,
+    "Compile training steps with XLA. Default: where a long search finds it faster before it "
+    "begins.",
+)
 flags.DEFINE_list(
     "export",
     list(_DEFAULTS.export),

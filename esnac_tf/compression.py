@@ -137,7 +137,7 @@ def search_students(
     ):
         fixed = {**config.fixed(), **purpose.settings, **(run_config or {})}
         run.check_or_write_config(fixed, config.free())
-        with measured("teacher", whole=True):
+        with measured("teacher"):
             setup = prepare(model, train, validation, test, config, purpose, run, display)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
@@ -239,14 +239,13 @@ class _Search:
         setup, config = self._setup, dataclasses.replace(self._config, **changes)
         return Evaluator(
             builder=setup.builder,
-            teacher=setup.teacher,
+            groups=setup.groups,
             teacher_measurement=setup.measured,
             objective=setup.objective,
             batches=setup.search_batches,
             validation=setup.validation,
             config=config.search_training(),
             loss=setup.purpose.search_loss,
-            distribution=setup.distribution,
             task=setup.purpose.task,
             seed=config.seed,
             halving_factor=config.halving_factor,

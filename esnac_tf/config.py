@@ -91,9 +91,13 @@ class SearchConfig:
             kept in the run folder, for students see the same batches in every search step; "auto":
             kept if there are several steps and they take no more than 1 GiB.
         full_loss: Name of the loss of the full training.
-        distribute: "auto" (all GPUs), "none" (one device) or "mirrored".
-        mixed_precision: Whether to compute in float16.
-        jit_compile: Whether to compile training steps with XLA.
+        distribute: "none" (one device), "mirrored" (each batch is divided among all devices),
+            "grouped" (each student of the search is trained on one of them), or "auto": as
+            "mirrored" on several GPUs, or in a long search what is faster there, else "none".
+        mixed_precision: Whether to compute in float16. None: on GPUs, in a long search, if that is
+            faster there (`esnac_tf.calibration`).
+        jit_compile: Whether to compile training steps with XLA. None: in a long search, if that is
+            faster there.
         export: Names of export formats.
         seed: Seed of all that is random, 0 or more and below 2 ** 32.
 
@@ -140,8 +144,8 @@ class SearchConfig:
     teacher_targets: str = "auto"
     full_loss: str = "cross_entropy"
     distribute: str = "auto"
-    mixed_precision: bool = False
-    jit_compile: bool = False
+    mixed_precision: bool | None = None
+    jit_compile: bool | None = None
     export: tuple[str, ...] = ("saved_model", "keras")
     seed: int = 0
 
@@ -192,8 +196,10 @@ class SearchConfig:
             )
         object.__setattr__(self, "removal_probabilities", tuple(map(float, rates)))
         for name in ("mixed_precision", "jit_compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise UserError(f"{name} must be True or False, received {getattr(self, name)!r}.")
+            if not isinstance(getattr(self, name), (bool, type(None))):
+                raise UserError(
+                    f"{name} must be True, False or None, received {getattr(self, name)!r}."
+                )
         for name in _NAMES:
             if not isinstance(getattr(self, name), str):
                 raise UserError(f"{name} must be a name, received {getattr(self, name)!r}.")
@@ -232,8 +238,8 @@ class SearchConfig:
             epochs=self.search_epochs,
             learning_rate=self.search_learning_rate,
             weight_decay=self.weight_decay,
-            mixed_precision=self.mixed_precision,
-            jit_compile=self.jit_compile,
+            mixed_precision=bool(self.mixed_precision),
+            jit_compile=bool(self.jit_compile),
         )
 
     def full_training(self, is_classifier: bool = True) -> TrainingConfig:
@@ -248,8 +254,8 @@ class SearchConfig:
             learning_rate=self.full_learning_rate or _LEARNING_RATES[optimizer],
             learning_rate_drop_epochs=-(-epochs // 3),
             weight_decay=self.weight_decay,
-            mixed_precision=self.mixed_precision,
-            jit_compile=self.jit_compile,
+            mixed_precision=bool(self.mixed_precision),
+            jit_compile=bool(self.jit_compile),
         )
 
     def surrogate(self) -> SurrogateConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,9 +13,10 @@ import keras
 import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
-from esnac_tf.distillation import TrainingConfig, train
+from esnac_tf.distillation import TrainingConfig
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
+from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_in_groups
 from esnac_tf.distillation.successive_halving import discarded, rungs
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
@@ -49,14 +51,13 @@ class Evaluator:
 
     Attributes:
         builder: Builds students.
-        teacher: The teacher, built under the strategy's scope.
+        groups: Where students are trained: they are shared out among these.
         teacher_measurement: What was measured of the teacher.
         objective: What the search maximises.
         batches: Training data, with the teacher's scores or without.
         validation: Held-out data that chooses the best epoch and gives the metric.
         config: How students are trained.
         loss: The distillation loss.
-        distribution: The `tf.distribute` strategy that trains.
         task: What the models are for, and the metric.
         seed: Seed of what is random in training.
         halving_factor: Successive halving: at its rungs one of so many students goes on, those
@@ -64,14 +65,13 @@ class Evaluator:
     """
 
     builder: StudentBuilder
-    teacher: keras.Model
+    groups: Sequence[StudentGroup]
     teacher_measurement: Measurement
     objective: Objective
     batches: Batches | TeacherTargets
     validation: tf.data.Dataset
     config: TrainingConfig
     loss: Any
-    distribution: tf.distribute.Strategy
     task: Task = dataclasses.field(default_factory=Task)
     seed: int = 0
     halving_factor: int = 1
@@ -121,19 +121,17 @@ class Evaluator:
             }
         )
         numbers = list(students)
-        measured = [(count_params(model), count_flops(model)) for model in students.values()]
+        costs = [(count_params(model), count_flops(model)) for model in students.values()]
         num_kept = rungs(max(1, len(students)), self.config.epochs, self.halving_factor)
 
         def discard(epoch: int, qualities: Mapping[int, float]) -> list[int]:
             if epoch not in num_kept:
                 return []
             objectives = {
-                index: self.objective(
-                    Measurement(*measured[index], quality), self.teacher_measurement
-                )
+                index: self.objective(Measurement(*costs[index], quality), self.teacher_measurement)
                 for index, quality in qualities.items()
             }
-            return discarded(objectives, num_kept[epoch])
+            return discarded(objectives, math.ceil(num_kept[epoch] / len(self.groups)))
 
         def on_outcomes(outcomes: Mapping[int, TrainingOutcome]) -> None:
             finished = {}
@@ -144,14 +142,13 @@ class Evaluator:
                 finished[number] = Evaluated(trial, student if trial.is_complete else None)
             finish(finished)
 
-        train(
+        train_in_groups(
+            self.groups,
             list(students.values()),
             self.batches,
             self.validation,
             self.config,
             loss=self.loss,
-            teacher=self.teacher,
-            strategy=self.distribution,
             task=self.task,
             on_epoch=on_epoch,
             on_batch=on_batch,
@@ -168,10 +165,11 @@ class Evaluator:
         """Students, and for those that can't be built the reason."""
         students: dict[int, keras.Model] = {}
         failures: dict[int, str] = {}
-        with measured("building"), interruptible(), self.distribution.scope():
+        with measured("building"), interruptible():
             for number, actions in proposals.items():
                 try:
-                    students[number] = self.builder.build(actions)
+                    with group_of(len(students), self.groups).strategy.scope():
+                        students[number] = self.builder.build(actions)
                 except UserError:  # A ValueError, but the user's and not the student's.
                     raise
                 except InfeasibleStudentError as error:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from esnac_tf.quantities import duration
 
 # What the wall time of a run goes into.
-PARTS = ("import", "data", "teacher", "surrogate", "building", "tracing", "training",
-         "evaluation", "writing")  # fmt: skip
+PARTS = ("import", "data", "teacher", "calibration", "surrogate", "building", "tracing",
+         "training", "evaluation", "writing")  # fmt: skip
 
 # Smaller shares are told together.
 _LEAST_SHARE = 0.01

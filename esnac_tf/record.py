@@ -2,6 +2,8 @@
 
     config.json     the settings of the run, and under "free" those that may change
     teacher.json    what the teacher measured, and digests of its weights and of the data
+    calibration.json  in which ways students were trained to measure their speed, and the chosen
+                    one; only of long searches
     trials.jsonl    one JSON object a line for each finished trial
     full_training.json  what the full training of the best came to
     summary.json    the result, written when the search ends
@@ -162,6 +164,18 @@ class RunFolder:
     def full_training(self) -> dict[str, Any] | None:
         """What `write_full_training` wrote; None before."""
         return read_object(self.path / "full_training.json")
+
+    def write_calibration(self, values: Mapping[str, Any]) -> None:
+        """Writes how students are trained fastest here.
+
+        Raises:
+            UserError: If the file cannot be written.
+        """
+        write_object(self.path / "calibration.json", values)
+
+    def calibration(self) -> dict[str, Any] | None:
+        """What `write_calibration` wrote; None before."""
+        return read_object(self.path / "calibration.json")
 
     def append(self, trial: Trial) -> None:
         """Records a finished trial; when this returns, the trial is on the disk.

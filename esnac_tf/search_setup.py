@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from esnac_tf import objectives
+from esnac_tf.calibration import Timing, Way, choose_way, measure_way
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import get_strategy
+from esnac_tf.distillation.devices import one_device_strategies
+from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import Batches
 from esnac_tf.errors import UserError
@@ -22,6 +26,7 @@ from esnac_tf.graph.checks import check_examples, check_searchable
 from esnac_tf.graph.teacher import TeacherGraph, analyse
 from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.objectives import Measurement, Objective
+from esnac_tf.profiling import measured
 from esnac_tf.purpose import Purpose, check_labels, with_outputs
 from esnac_tf.record import RunFolder
 from esnac_tf.search_space.budget import ParameterBudget
@@ -45,6 +50,7 @@ class SearchSetup:
         display: Where progress is shown.
         model: The teacher as it was given.
         teacher: The same, built under the strategy's scope.
+        groups: Where the students of the search are trained.
         graph: What was read of it.
         measured: What it is worth.
         space: Its students.
@@ -64,6 +70,7 @@ class SearchSetup:
     display: Display
     model: keras.Model
     teacher: keras.Model
+    groups: Sequence[StudentGroup]
     graph: TeacherGraph
     measured: Measurement
     space: SearchSpace
@@ -137,9 +144,23 @@ def prepare(
             purpose.task,
             distribution,
             run.path / "checkpoints" / "teacher_targets",
-            config.jit_compile,
+            bool(config.jit_compile),
         )
-    measured = measure_teacher(teacher, purpose, batches, held_out, distribution, run, display)
+    measurement = measure_teacher(teacher, purpose, batches, held_out, distribution, run, display)
+
+    def groups_of(way: Way) -> list[StudentGroup]:
+        return _student_groups(way, builder, distribution, teacher)
+
+    def timing(way: Way) -> Timing | None:
+        given = batches, held_out, purpose.search_loss, purpose.task
+        return measure_way(way, config, groups_of(way), builder, space, *given)
+
+    with measured("calibration", whole=True):
+        way = choose_way(config, run, display, getattr(batches, "num_batches", None), timing)
+    config = dataclasses.replace(
+        config, jit_compile=way.jit_compile, mixed_precision=way.mixed_precision
+    )
+    groups = groups_of(way)
     return SearchSetup(
         config=config,
         purpose=purpose,
@@ -147,8 +168,9 @@ def prepare(
         display=display,
         model=model,
         teacher=teacher,
+        groups=groups,
         graph=graph,
-        measured=measured,
+        measured=measurement,
         space=space,
         builder=builder,
         objective=objectives.get(config.objective),
@@ -159,6 +181,19 @@ def prepare(
         test=tested,
         start_secs=start_secs,
     )
+
+
+def _student_groups(
+    way: Way, builder: StudentBuilder, distribution: tf.distribute.Strategy, teacher: keras.Model
+) -> list[StudentGroup]:
+    """Where students are trained in one way."""
+    if not way.grouped:
+        return [StudentGroup(distribution, teacher)]
+    groups = []
+    for strategy in one_device_strategies():
+        with strategy.scope():
+            groups.append(StudentGroup(strategy, builder.teacher()))
+    return groups
 
 
 def keeps_targets(config: SearchConfig, purpose: Purpose, batches: Batches, outputs: Any) -> bool:

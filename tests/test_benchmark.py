@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 
 import benchmark
 import pytest
+from benchmarks.cifar10 import cifar10_flags
 from benchmarks.machine import lstm_operations
+from benchmarks.memory import resident_mib
 from benchmarks.timing import Finding, alternate, ratio
+from benchmarks.training_speed import profile_findings
 
 
 def test_every_benchmark_is_there():
@@ -43,6 +47,23 @@ def test_operations_of_an_lstm_by_hand():
     assert lstm_operations(1, 1, 3, 1, 2) == 2 * 2 * 5 * 8
     assert lstm_operations(1, 1, 3, 2, 2) == 2 * 2 * (5 + 6) * 8
     assert lstm_operations(7, 5, 3, 2, 2) == 35 * lstm_operations(1, 1, 3, 2, 2)
+
+
+def test_parts_of_a_profile_in_per_cent_with_a_bar_for_tracing():
+    tracing, other = profile_findings("run", {"tracing": 2.0, "other": 6.0}, 5.0, "a few words")
+    assert tracing.line() == "run: tracing: 25 %, bar <= 5: MISSED; 2 s of 8 s, a few words"
+    assert other.line() == "run: other: 75 %; 6 s of 8 s"
+
+
+def test_memory_that_a_process_holds():
+    assert resident_mib("VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nRssAnon:\t 7 kB\n") == 2
+
+
+def test_cifar10_is_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("ESNAC_TF_DATA_DIR", "cifar")
+    assert cifar10_flags() == ["--dataset=cifar10", f"--data_dir={os.path.abspath('cifar')}"]
+    monkeypatch.delenv("ESNAC_TF_DATA_DIR")
+    assert cifar10_flags() == []
 
 
 def test_findings_are_printed_and_written(tmp_path, monkeypatch, capsys):

@@ -614,7 +614,11 @@ def search(distribute, run_dir):
     )
 
 two, one = search("mirrored", sys.argv[1]), search("none", None)
+grouped = search("grouped", None)
 assert [t.actions for t in two.trials] == [t.actions for t in one.trials]
+assert [t.actions for t in grouped.trials] == [t.actions for t in one.trials]
+for t, u in zip(grouped.trials, one.trials):
+    assert t.validation_accuracy == pytest.approx(u.validation_accuracy, abs=0.02)
 for student in two.students:
     model = keras.models.load_model(two.run_dir / student.exports["keras"])
     assert toy.accuracy(model, toy.TEST) == pytest.approx(student.test_accuracy)

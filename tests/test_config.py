@@ -53,11 +53,7 @@ def test_the_defaults_are_the_paper_s():
             for value in ("0.1", None, True)
             if (name, value) != ("full_learning_rate", None)
         ],
-        *[
-            (name, value)
-            for name in ("mixed_precision", "jit_compile")
-            for value in (1, "no", None)
-        ],
+        *[(name, value) for name in ("mixed_precision", "jit_compile") for value in (1, "no")],
         *[(name, value) for name in config._NAMES for value in (None, 3, ["esnac"])],
         ("num_steps", None),
         ("num_steps", "3"),

@@ -15,6 +15,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses, training
 from esnac_tf.distillation.step_error import StepError
+from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.graph.cost import count_flops
@@ -46,7 +47,7 @@ def evaluator():
     teacher = toy.teacher()
     return Evaluator(
         builder=Builder(teacher, analyse(teacher)),
-        teacher=teacher,
+        groups=[StudentGroup(get_strategy("none"), teacher)],
         teacher_measurement=Measurement(
             sum(int(np.prod(weight.shape)) for weight in teacher.trainable_weights),
             count_flops(teacher),
@@ -57,7 +58,6 @@ def evaluator():
         validation=given_evaluation_batches(toy.VALIDATION, 16),
         config=TrainingConfig.search(epochs=2),
         loss=losses.get("logit_mse"),
-        distribution=get_strategy("none"),
         seed=0,
     )
 

@@ -9,7 +9,7 @@ from esnac_tf.errors import UnknownNameError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-DISTRIBUTE = ("auto", "none", "mirrored")
+DISTRIBUTE = ("auto", "none", "mirrored", "grouped")
 
 
 def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
@@ -20,7 +20,8 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
     Args:
         name: "none": one device, TensorFlow's default. "mirrored": every GPU of this machine,
             or every logical CPU device if there is no GPU. "auto": "mirrored" if there is
-            more than one GPU, else "none".
+            more than one GPU, else "none". "grouped": as "mirrored"; the students of a search
+            step are shared out among the devices, each trained on one (`one_device_strategies`).
 
     Returns:
         The strategy.
@@ -38,8 +39,32 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
         )
     import tensorflow as tf  # Takes seconds; the names are needed at once.
 
-    gpus = tf.config.list_logical_devices("GPU")
-    if name == "none" or (name == "auto" and len(gpus) < 2):
+    if name == "none" or (name == "auto" and num_gpus() < 2):
         return tf.distribute.get_strategy()
-    devices = gpus or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.MirroredStrategy(_devices())
+
+
+def one_device_strategies() -> list[tf.distribute.Strategy]:
+    """A strategy for each GPU of this machine, or for each logical CPU device if there is none.
+
+    Example:
+        >>> [strategy.num_replicas_in_sync for strategy in one_device_strategies()]
+        [1]
+    """
+    import tensorflow as tf
+
+    return [tf.distribute.OneDeviceStrategy(device) for device in _devices()]
+
+
+def num_gpus() -> int:
+    """How many GPUs TensorFlow uses here."""
+    import tensorflow as tf
+
+    return len(tf.config.list_logical_devices("GPU"))
+
+
+def _devices() -> list[str]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    return [device.name for device in gpus or tf.config.list_logical_devices("CPU")]

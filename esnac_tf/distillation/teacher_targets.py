@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pathlib
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -75,6 +76,7 @@ class TeacherTargets:
         self._batches, self._strategy, self._folder = batches, strategy, folder
         self._weights_digest = digest_of(teacher.get_weights())
         self._structure: Any = None
+        self._lock = threading.Lock()
 
         forward = scores_of(teacher, task, jit_compile)
         self._forward = tf.function(lambda x: strategy.run(forward, (x,)), autograph=False)
@@ -89,7 +91,7 @@ class TeacherTargets:
             UserError: The file can't be written.
         """
         dataset = self._batches.epoch(epoch)
-        with measured("teacher", whole=True):
+        with measured("teacher", whole=True), self._lock:  # groups of students ask at once
             scores = self._scores(epoch, dataset)
         with tf.device("CPU:0"):
             targets = tf.data.Dataset.from_tensor_slices(tuple(scores))

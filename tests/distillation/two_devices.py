@@ -26,7 +26,13 @@ from esnac_tf.distillation import (  # noqa: E402
     losses,
     train,
 )
+from esnac_tf.distillation.devices import one_device_strategies  # noqa: E402
 from esnac_tf.distillation.output_losses import LabelLoss  # noqa: E402
+from esnac_tf.distillation.student_groups import (  # noqa: E402
+    StudentGroup,
+    group_of,
+    train_in_groups,
+)
 from esnac_tf.distillation.task import Task, search_metric  # noqa: E402
 from esnac_tf.distillation.teacher_targets import TeacherTargets  # noqa: E402
 from esnac_tf.errors import UserError  # noqa: E402
@@ -96,6 +102,72 @@ def two_devices_equal_one():
                 assert x.validation_metric == y.validation_metric
         rows = validation(*pictures(32, seed=1))
         assert evaluate(two, rows, TWO) == evaluate(one, rows)
+
+
+def grouped_students_equal_those_of_one_device():
+    """Five students on two devices, one of which fails, with kept scores and without."""
+    groups = one_device_strategies()
+    assert len(groups) == 2
+
+    def make(where):
+        ends = [(), (), [NanAtStep(4)], (), ()]
+        students = []
+        for index, end in enumerate(ends):
+            with group_of(index, where).strategy.scope():
+                students.append(conv_net(3, index) if not end else dense_net(index, end))
+        return students
+
+    def trained(strategies, folder=None, **arguments):
+        where = []
+        for strategy in strategies:
+            with strategy.scope():
+                where.append(StudentGroup(strategy, conv_net(6, seed=50)))
+        batches = ArrayBatches(*pictures(48), 16)
+        if folder is not None:
+            batches = TeacherTargets(batches, where[0].teacher, Task(), strategies[0], folder)
+        students, seen = make(where), {}
+        outcomes = train_in_groups(
+            where,
+            students,
+            batches,
+            validation(*pictures(32, seed=1)),
+            CONFIG,
+            loss=losses.get("logit_mse"),
+            on_outcomes=seen.update,
+            **arguments,
+        )
+        assert seen == dict(enumerate(outcomes))
+        return students, outcomes
+
+    with tempfile.TemporaryDirectory() as folder:
+        expected, alone = trained([ONE])
+        for targets in (None, pathlib.Path(folder)):
+            students, outcomes = trained(groups, targets)
+            devices = [student.variables[0].value.device for student in students]
+            assert len(set(devices)) == 2, devices
+            assert devices[0] == devices[2] == devices[4] != devices[1] == devices[3]
+            for one, other, left, right in zip(expected, students, alone, outcomes, strict=True):
+                close(one, other)
+                assert left.failure == right.failure
+                assert left.best_epoch == right.best_epoch
+        assert outcomes[2].failure is not None
+    steps = []
+    _, stopped = trained(
+        groups,
+        on_batch=lambda epoch, step: steps.append((epoch, step)),
+        should_stop=lambda: (2, 1) in steps,
+    )
+    assert steps == [(1, 1), (1, 2), (1, 3), (2, 1)]
+    assert max(len(outcome.history) for outcome in stopped[0::2]) == 1
+    seen = []
+
+    def discard(epoch, qualities):
+        seen.append(sorted(qualities))
+        return [min(qualities)]
+
+    _, halved = trained(groups, discard=discard)
+    assert sorted(seen) == [[0, 2, 4], [1, 3], [3], [4]]  # 2 fails in the second epoch
+    assert [len(outcome.history) for outcome in halved] == [1, 1, 1, 2, 2]
 
 
 def kept_scores_of_the_teacher_serve_on_both():
@@ -274,6 +346,7 @@ if __name__ == "__main__":
     for check in (
         strategies,
         two_devices_equal_one,
+        grouped_students_equal_those_of_one_device,
         kept_scores_of_the_teacher_serve_on_both,
         any_metric_and_weights_of_examples,
         masks_count_over_all_of_the_batch,
