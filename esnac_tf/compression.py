@@ -22,6 +22,7 @@ from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.teacher_targets import TeacherTargets
+from esnac_tf.distillation.training import AtOnce
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.final_students import finish, train_fully
@@ -152,6 +153,7 @@ class _Search:
         self._setup, self._config = setup, setup.config
         self._run, self._display = setup.run, setup.display
         self.trials = setup.run.trials()
+        self._at_once = AtOnce(told=setup.display.message)
 
     def run_steps(self) -> BestStudents:
         """Suggests, evaluates, records and learns; trials of an earlier process count."""
@@ -249,6 +251,7 @@ class _Search:
             task=setup.purpose.task,
             seed=config.seed,
             halving_factor=config.halving_factor,
+            at_once=self._at_once,
         )
 
     def _evaluate(

@@ -20,7 +20,7 @@ from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_i
 from esnac_tf.distillation.successive_halving import discarded, rungs
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
+from esnac_tf.distillation.training import AtOnce, Batches, OnBatch, OnEpoch
 from esnac_tf.distillation.training_outcome import TrainingOutcome
 from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.graph.cost import count_flops, count_params
@@ -62,6 +62,7 @@ class Evaluator:
         seed: Seed of what is random in training.
         halving_factor: Successive halving: at its rungs one of so many students goes on, those
             with the best objectives; 1 trains all to the end.
+        at_once: How many students are trained at once on a device.
     """
 
     builder: StudentBuilder
@@ -75,6 +76,7 @@ class Evaluator:
     task: Task = dataclasses.field(default_factory=Task)
     seed: int = 0
     halving_factor: int = 1
+    at_once: AtOnce = dataclasses.field(default_factory=AtOnce)
 
     def evaluate(
         self,
@@ -154,6 +156,7 @@ class Evaluator:
             on_batch=on_batch,
             on_outcomes=on_outcomes,
             discard=discard,
+            at_once=self.at_once,
             seed=self.seed,
         )
         gc.collect()  # Graphs and optimizers of the training are cycles, and large.

@@ -25,6 +25,11 @@ _MEMORY_ERRORS = (tf.errors.ResourceExhaustedError, MemoryError)
 class StepError(Exception):
     """A step of several students failed, and nothing tells which student's fault it was."""
 
+    @property
+    def is_of_memory(self) -> bool:
+        """Whether memory ran out."""
+        return isinstance(self.__cause__, _MEMORY_ERRORS)
+
 
 @contextlib.contextmanager
 def as_step_errors(*kinds: type[Exception]) -> Iterator[None]:

@@ -42,6 +42,40 @@ Discard = Callable[[int, Mapping[int, float]], Sequence[int]]
 OnOutcomes = Callable[[Mapping[int, TrainingOutcome]], None]
 
 
+@dataclasses.dataclass
+class AtOnce:
+    """How many students are trained at once: at first all, and what fits once memory ran out.
+
+    Attributes:
+        limit: How many at most; None: all.
+        told: Called with one line whenever it falls.
+    """
+
+    limit: int | None = None
+    told: Callable[[str], None] | None = None
+    _most_trained: int = 0
+
+    def parts(self, num_students: int) -> list[list[int]]:
+        """The students' indices, in parts that are trained one after the other."""
+        size = self.limit or max(1, num_students)
+        return [list(range(num_students))[i : i + size] for i in range(0, num_students, size)]
+
+    def was_trained(self, num_students: int) -> None:
+        """Notes that so many students had room."""
+        self._most_trained = max(self._most_trained, num_students)
+
+    def memory_ran_out(self, num_students: int) -> None:
+        """Notes that so many students, more than one, are too many."""
+        limit = max(num_students // 2, min(self._most_trained, num_students - 1))
+        if self.limit is None or limit < self.limit:
+            self.limit = limit
+            if self.told is not None:
+                self.told(
+                    f"Memory ran out with {num_students} students at once: {limit} at a time "
+                    "are trained from now on."
+                )
+
+
 class Batches(Protocol):
     """The training pictures, epoch by epoch (`datasets.pipelines.TrainingBatches` is one).
 
@@ -75,6 +109,7 @@ def train(
     on_outcomes: OnOutcomes | None = None,
     should_stop: Callable[[], bool] | None = None,
     discard: Discard | None = None,
+    at_once: AtOnce | None = None,
     seed: int = 0,
 ) -> list[TrainingOutcome]:
     """Trains K students together, and leaves in each the weights of its best epoch.
@@ -121,6 +156,8 @@ def train(
         discard: Called with the epoch, counted from 1, and the quality of each student's best
             epoch so far by its index; the training of those whose indices it gives ends, as if it
             had had no more epochs. If a step failed, it sees each part by itself.
+        at_once: How many students are trained at once; falls where memory runs out. By default it
+            is known of this call alone.
         seed: Seeds what is random in the students, such as Dropout.
 
     Returns:
@@ -175,7 +212,8 @@ def train(
     on_outcomes = on_outcomes or (lambda outcomes: None)
     first_weights = [student.get_weights() for student in students]
     outcomes: dict[int, TrainingOutcome] = {}
-    groups = [list(range(len(students)))] if students else []
+    at_once = at_once or AtOnce()
+    groups = at_once.parts(len(students))
     with (
         measured("training"),
         interruptible() as check_interruption,
@@ -193,9 +231,10 @@ def train(
                 finished = run.train_group({index: students[index] for index in group})
             except StepError as error:
                 check_interruption()
-                reason = str(error)
+                reason, is_of_memory = str(error), error.is_of_memory
             else:
                 check_interruption()
+                at_once.was_trained(len(group))
                 outcomes.update(finished)
                 on_outcomes(finished)
                 continue
@@ -206,6 +245,8 @@ def train(
                 outcomes[group[0]] = TrainingOutcome.from_history([], failure=reason)
                 on_outcomes({group[0]: outcomes[group[0]]})
             else:
+                if is_of_memory:
+                    at_once.memory_ran_out(len(group))
                 middle = len(group) // 2
                 groups[:0] = [group[:middle], group[middle:]]
     return [outcomes[index] for index in range(len(students))]

@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from esnac_tf.datasets.structures import StructuredBatches
-from esnac_tf.distillation import TrainingConfig, evaluate, joint_step, losses, train
+from esnac_tf.distillation import TrainingConfig, evaluate, joint_step, losses, train, training
+from esnac_tf.distillation.step_error import StepError
 from esnac_tf.distillation.student_update import StudentUpdate
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
@@ -411,6 +412,39 @@ class TestFailures:
             run([expected], teacher)
             assert outcome.failure is None
             assert_same_weights(student, expected)
+
+    def test_no_more_are_trained_at_once_than_had_room(self, teacher):
+        """Five students of which two have room at once; later trainings begin with two."""
+        together, told = [], []
+        step_of = joint_step.JointStep
+
+        def run_five(at_once):
+            students = [dense_net(seed=seed) for seed in range(5)]
+            outcomes = run(students, teacher, at_once=at_once)
+            assert all(outcome.failure is None for outcome in outcomes)
+            return students
+
+        class Step(step_of):
+            def __init__(self, students, settings):
+                together.append(len(students))
+                if len(students) > 2:
+                    raise StepError("no room") from MemoryError()
+                super().__init__(students, settings)
+
+        at_once = training.AtOnce(told=told.append)
+        expected = run_five(None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "JointStep", Step)
+            first = run_five(at_once)
+            assert together == [5, 2, 3, 1, 2]
+            together.clear()
+            second = run_five(at_once)
+        assert together == [2, 2, 1]
+        assert at_once.limit == 2
+        assert told[0].startswith("Memory ran out with 5 students at once: 2 at a time")
+        for student, one, other in zip(expected, first, second, strict=True):
+            assert_same_weights(student, one)
+            assert_same_weights(student, other)
 
     @pytest.mark.parametrize(
         "error",
