@@ -20,7 +20,9 @@ from esnac_tf.student import StudentBuilder
 # A training step takes a forward pass and a backward pass of about twice its work.
 _PASSES_OF_A_STEP = 3
 # How many random students are built to learn what a student costs.
-_NUM_BUILT = 8
+_NUM_BUILT = 4
+# How many examples the teacher's forward pass is timed on, at most.
+_NUM_TIMED = 32
 
 
 def describe_search(
@@ -80,7 +82,8 @@ def describe_search(
     search_work = search * (config.num_kernels * student + flops)
     teacher_passes = 0 if config.full_loss == "cross_entropy" else flops
     full_work = config.full_epochs * per_epoch * (config.num_best * student + teacher_passes)
-    secs_per_operation = _forward_secs(model, x) / (examples * flops)
+    few = keras.tree.map_structure(lambda part: part[:_NUM_TIMED], x)
+    secs_per_operation = _forward_secs(model, few) / (min(examples, _NUM_TIMED) * flops)
     if teacher_epochs:
         teacher_work = teacher_epochs * per_epoch * flops * _PASSES_OF_A_STEP
         lines.append(

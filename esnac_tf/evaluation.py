@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig
+from esnac_tf.distillation.freed_graphs import graphs_freed
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
 from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_in_groups
@@ -144,22 +144,22 @@ class Evaluator:
                 finished[number] = Evaluated(trial, student if trial.is_complete else None)
             finish(finished)
 
-        train_in_groups(
-            self.groups,
-            list(students.values()),
-            self.batches,
-            self.validation,
-            self.config,
-            loss=self.loss,
-            task=self.task,
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-            on_outcomes=on_outcomes,
-            discard=discard,
-            at_once=self.at_once,
-            seed=self.seed,
-        )
-        gc.collect()  # Graphs and optimizers of the training are cycles, and large.
+        with graphs_freed():
+            train_in_groups(
+                self.groups,
+                list(students.values()),
+                self.batches,
+                self.validation,
+                self.config,
+                loss=self.loss,
+                task=self.task,
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+                on_outcomes=on_outcomes,
+                discard=discard,
+                at_once=self.at_once,
+                seed=self.seed,
+            )
         return [results[number] for number in proposals]
 
     def _build(

@@ -6,8 +6,9 @@
     python tools/benchmark.py --only='^surrogate'        those whose names match
     python tools/benchmark.py --json=benchmark.json      writes the figures, too
 
-Each benchmark runs in a process of its own. PyTorch is compared with where it is installed. Times
-on a machine that does other work mean little; ratios bear more. Ends with 1 if a bar is missed.
+Each benchmark runs in a process of its own. PyTorch is compared with where it is installed, and
+CIFAR-10 is used where ESNAC_TF_CIFAR10_DIR names the folder that holds cifar-10-batches-bin. Times on
+a machine that does other work mean little; ratios bear more. Ends with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -37,8 +38,13 @@ BENCHMARKS = {
     "surrogate_growth": "surrogate_speed.growth",
     "training_joint_step": "training_speed.joint_step",
     "training_distiller": "training_speed.distiller",
+    "training_teacher_targets": "training_speed.teacher_targets",
+    "training_tracing": "training_speed.tracing",
+    "pipeline_images": "pipeline_speed.images",
     "startup_commands": "startup_speed.commands",
+    "startup_dry_run": "startup_speed.dry_run",
     "startup_large_models": "startup_speed.large_models",
+    "memory_over_trials": "memory.over_trials",
 }
 
 

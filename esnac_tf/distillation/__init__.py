@@ -16,6 +16,7 @@
 | `replica_statistics.py` | statistics of other layers, averaged across replicas |
 | `mixed_precision.py` | float32 models that compute in float16 for a while |
 | `batch_normalization.py` | layers that follow short trainings, on several devices as on one |
+| `freed_graphs.py` | graphs of a training, which TensorFlow would keep |
 | `unfreezing.py` | frozen layers that train for a while |
 | `devices.py` | `get_strategy`: the devices by name, `DISTRIBUTE`: the names |
 | `losses/` | one file a loss, found by its name |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,9 @@ class Evaluation:
         # One function a model, so that XLA compiles the models one by one.
         self._forwards = [_forward(model, jit_compile) for model in models]
         self._traced: list[bool] = []
-        self._count = tf.function(self._count_batch, autograph=False)
+        # TensorFlow takes functions of the same code for one that it traces again and again, and
+        # warns; a partial has no code.
+        self._count = tf.function(functools.partial(self._count_batch), autograph=False)
 
     def __call__(self, active: Sequence[bool]) -> list[Score]:
         """Returns a score per model, of zeros for those that are not active.

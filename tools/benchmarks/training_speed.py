@@ -1,23 +1,31 @@
-"""Training of students together against the sum of its parts."""
+"""Training of students together: against the sum of its parts, and its share of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.cifar10 import DATA_DIR, cifar10_flags
 from benchmarks.timing import Finding, alternate, ratio
 from esnac_tf import teachers
 from esnac_tf.distillation import TrainingConfig, losses
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.task import Task
+from esnac_tf.distillation.teacher_targets import scores_of
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
 
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BATCH_SIZE = 64
 _NUM_BATCHES = 10
 
@@ -29,9 +37,9 @@ def joint_step(size: str) -> Iterator[Finding]:
     """
     num_students, rounds = (8, 15) if size == "full" else (4, 7)
     config = TrainingConfig.search()
-    model, together, alone = _teacher_and_students(num_students, 2)
-    x, y = _examples(_BATCH_SIZE)
-    step = _joint_step(model, together, config)
+    model, together, alone = teacher_and_students(num_students, 2)
+    x, y = examples(_BATCH_SIZE)
+    step = new_joint_step(model, together, config, _BATCH_SIZE)
 
     def joint() -> None:
         step(x, y)
@@ -59,10 +67,10 @@ def distiller(size: str) -> Iterator[Finding]:
     """
     num_students, rounds = (8, 5) if size == "full" else (4, 3)
     config = TrainingConfig.search(weight_decay=0.0)
-    model, together, alone = _teacher_and_students(num_students, 2)
-    x, y = _examples(_NUM_BATCHES * _BATCH_SIZE)
+    model, together, alone = teacher_and_students(num_students, 2)
+    x, y = examples(_NUM_BATCHES * _BATCH_SIZE)
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(_BATCH_SIZE).cache()
-    step = _joint_step(model, together, config)
+    step = new_joint_step(model, together, config, _BATCH_SIZE)
     distillers = [
         keras.distillation.Distiller(
             model,
@@ -106,7 +114,76 @@ def distiller(size: str) -> Iterator[Finding]:
     yield Finding("largest relative difference of losses after it", float(difference), "")
 
 
-def _teacher_and_students(num_students: int, copies: int) -> list[Any]:
+def teacher_targets(size: str) -> Iterator[Finding]:
+    """A step of K students with the teacher's outputs known / the same, and the teacher computes.
+
+    The same students learn in both, by the mean squared error of logits. The outputs are in memory.
+    """
+    num_students, rounds = (8, 15) if size == "full" else (4, 7)
+    config = TrainingConfig.search()
+    model, students = teacher_and_students(num_students, 1)
+    x, y = examples(_BATCH_SIZE)
+    scores = scores_of(model, Task(), config.jit_compile)(x)
+    step = new_joint_step(model, students, config, _BATCH_SIZE)
+
+    def kept() -> None:
+        step(x, y, teacher_scores=scores)
+        step.mean_losses()
+
+    def computed() -> None:
+        step(x, y)
+        step.mean_losses()
+
+    secs = alternate({"kept": kept, "computed": computed}, rounds, warm_ups=2)
+    detail = f"{num_students} students, batches of {_BATCH_SIZE} pictures"
+    name = "a step with kept targets / one in which the teacher computes"
+    yield ratio(name, secs["kept"], secs["computed"], detail=detail)
+
+
+def tracing(size: str) -> Iterator[Finding]:
+    """What the wall time of a search goes into, per cent by parts, tracing among them.
+
+    A whole process. Small: the quickstart with one search step and two full epochs. Full: the
+    laptop recipe if $ESNAC_TF_CIFAR10_DIR names the folder that holds CIFAR-10, else the whole
+    quickstart. There is a bar for the laptop recipe only. All of the teacher's training is the
+    teacher's part, and takes no time if the cache holds the teacher.
+    """
+    recipe, flags, limit, detail = "quickstart", [], None, ""
+    if size == "small":
+        flags = ["--num_steps=1", "--full_epochs=2"]
+        detail = "one search step, two full epochs"
+    elif cifar10_flags():
+        recipe, flags, limit = "laptop_resnet18_cifar10", cifar10_flags(), 5.0
+    else:
+        detail = f"{DATA_DIR} is not set, so not the laptop recipe"
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = pathlib.Path(folder) / "run"
+        command = [sys.executable, "-m", "esnac_tf.search", f"--flagfile=flags/{recipe}.flags"]
+        command += [*flags, f"--run_dir={run_dir}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)
+        profile = json.loads((run_dir / "summary.json").read_text())["profile"]
+    yield from profile_findings(recipe, profile, limit, detail)
+
+
+def profile_findings(
+    run: str, profile: Mapping[str, float], limit: float | None, detail: str
+) -> Iterator[Finding]:
+    """The parts of a run's wall time in per cent; the bar is tracing's.
+
+    Args:
+        run: Which run it was.
+        profile: Seconds by part, as in a run's summary.
+        limit: The most per cent that tracing may take; None without a bar.
+        detail: Added to tracing's.
+    """
+    total = sum(profile.values())
+    for part, secs in profile.items():
+        bar, more = (limit, f", {detail}" * bool(detail)) if part == "tracing" else (None, "")
+        told = f"{secs:.3g} s of {total:.3g} s{more}"
+        yield Finding(f"{run}: {part}", 100 * secs / total, "%", limit=bar, detail=told)
+
+
+def teacher_and_students(num_students: int, copies: int) -> list[Any]:
     """A ResNet-18 of width 16 for CIFAR-10, and random students of it, so many times."""
     model = teachers.build("resnet18(width=16)", (32, 32, 3), 10)
     graph = analyse(model)
@@ -115,17 +192,19 @@ def _teacher_and_students(num_students: int, copies: int) -> list[Any]:
     return [model, *([builder.build(action) for action in actions] for _ in range(copies))]
 
 
-def _examples(number: int) -> tuple[tf.Tensor, tf.Tensor]:
+def examples(number: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """So many pictures of CIFAR-10's shape, of random numbers, and random classes of 10."""
     generator = np.random.default_rng(1)
     x = tf.constant(generator.uniform(0, 255, (number, 32, 32, 3)), tf.float32)
     return x, tf.constant(generator.integers(10, size=number), tf.int32)
 
 
-def _joint_step(
-    model: keras.Model, students: list[keras.Model], config: TrainingConfig
+def new_joint_step(
+    model: keras.Model, students: list[keras.Model], config: TrainingConfig, batch_size: int
 ) -> JointStep:
+    """A step of students together, by the mean squared error of logits, at an epoch's start."""
     strategy, loss = tf.distribute.get_strategy(), losses.get("logit_mse")
-    step = JointStep(students, StepSettings(config, loss, model, strategy, _BATCH_SIZE, Task()))
+    step = JointStep(students, StepSettings(config, loss, model, strategy, batch_size, Task()))
     step.start_epoch(config.learning_rate)
     return step
 
