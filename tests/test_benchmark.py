@@ -60,9 +60,9 @@ def test_memory_that_a_process_holds():
 
 
 def test_cifar10_is_where_the_environment_says(monkeypatch):
-    monkeypatch.setenv("ESNAC_TF_DATA_DIR", "cifar")
+    monkeypatch.setenv("ESNAC_TF_CIFAR10_DIR", "cifar")
     assert cifar10_flags() == ["--dataset=cifar10", f"--data_dir={os.path.abspath('cifar')}"]
-    monkeypatch.delenv("ESNAC_TF_DATA_DIR")
+    monkeypatch.delenv("ESNAC_TF_CIFAR10_DIR")
     assert cifar10_flags() == []
 
 

@@ -175,6 +175,22 @@ def test_nothing_of_a_training_is_left(evaluator):
         gc.enable()
 
 
+def test_graphs_are_freed_that_tensorflow_would_keep(evaluator):
+    """One of them would stay of every call, with all that it holds."""
+
+    def num_graphs():
+        gc.collect()
+        return sum(isinstance(item, tf.Graph) for item in gc.get_objects())
+
+    config = TrainingConfig.search(epochs=1)
+    evaluator = dataclasses.replace(evaluator, config=config)
+    numbers = []
+    for number in range(3):
+        evaluator.evaluate({number: GOOD}, 0)
+        numbers.append(num_graphs())
+    assert numbers[1] == numbers[2]
+
+
 def test_results_are_told_as_soon_as_they_are_there(evaluator, monkeypatch):
     """A step that fails is trained in halves: the first half is known before the second."""
     train_group, told = training._Run.train_group, []

@@ -7,8 +7,8 @@
     python tools/benchmark.py --json=benchmark.json      writes the figures, too
 
 Each benchmark runs in a process of its own. PyTorch is compared with where it is installed, and
-CIFAR-10 is used where ESNAC_TF_CIFAR10_DIR names the folder that holds cifar-10-batches-bin. Times on
-a machine that does other work mean little; ratios bear more. Ends with 1 if a bar is missed.
+CIFAR-10 is used where ESNAC_TF_CIFAR10_DIR names the folder that holds cifar-10-batches-bin. Times
+on a machine that does other work mean little; ratios bear more. Ends with 1 if a bar is missed.
 """
 
 from __future__ import annotations

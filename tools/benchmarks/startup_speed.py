@@ -31,8 +31,8 @@ def commands(size: str) -> Iterator[Finding]:
 def dry_run(size: str) -> Iterator[Finding]:
     """--dry_run of a search of ResNet-18 as a whole process.
 
-    On CIFAR-10 if $ESNAC_TF_CIFAR10_DIR names the folder that holds it, else on the digits, which are
-    far less data; then there is no bar.
+    On CIFAR-10 if $ESNAC_TF_CIFAR10_DIR names the folder that holds it, else on the digits, which
+    are far less data; then there is no bar.
     """
     cifar10 = cifar10_flags()
     flags = [*(cifar10 or ["--dataset=digits"]), "--teacher=resnet18", "--dry_run"]
