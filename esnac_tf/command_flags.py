@@ -149,7 +149,7 @@ _integer(
     "Successive halving: after a part of the epochs only one in so many students of a step, those "
     "with the best objectives so far, is trained on. With 2, 8 students and 10 epochs, 4 go on "
     "after the first epoch, 2 after the second and 1 after the fifth. 1: all are trained to the "
-    "end, as in the paper.",
+    "end, as in the paper. More than there are students or epochs has no effect.",
     1,
 )
 _integer("num_best", _DEFAULTS.num_best, "Best students that are trained fully.", 1)
@@ -278,13 +278,14 @@ _string(
 _boolean(
     "mixed_precision",
     _DEFAULTS.mixed_precision,
-    "Compute in float16. Default: on GPUs, where a long search finds it faster before it begins.",
+    "Compute in float16. Default: on GPUs, where a search of 20,000 steps of single students or "
+    "more finds it faster before it begins; --nomixed_precision: no.",
 )
 _boolean(
     "jit_compile",
     _DEFAULTS.jit_compile,
-    "Compile training steps with XLA. Default: where a long search finds it faster before it "
-    "begins.",
+    "Compile training steps with XLA. Default: where such a search finds it faster; "
+    "--nojit_compile: no.",
 )
 flags.DEFINE_list(
     "export",

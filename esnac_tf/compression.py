@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,8 +22,6 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
-from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.distillation.training import AtOnce
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.final_students import finish, train_fully
@@ -31,7 +30,7 @@ from esnac_tf.purpose import find_purpose
 from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult
 from esnac_tf.scalars import ScalarWriter
-from esnac_tf.search_setup import SearchSetup, prepare
+from esnac_tf.search_setup import SearchSetup, prepare, targets_folder
 from esnac_tf.strategies import StrategyContext
 from esnac_tf.trial import best_trial
 
@@ -153,7 +152,6 @@ class _Search:
         self._setup, self._config = setup, setup.config
         self._run, self._display = setup.run, setup.display
         self.trials = setup.run.trials()
-        self._at_once = AtOnce(told=setup.display.message)
 
     def run_steps(self) -> BestStudents:
         """Suggests, evaluates, records and learns; trials of an earlier process count."""
@@ -204,8 +202,8 @@ class _Search:
                     strategy.update(sorted(finished, key=lambda trial: trial.number))
                 phase.advance(is_new=bool(evaluated))
         self._restore(best)
-        if isinstance(self._setup.search_batches, TeacherTargets):
-            self._setup.search_batches.remove()
+        # Also what a process with other settings kept here.
+        shutil.rmtree(targets_folder(self._run), ignore_errors=True)
         return best
 
     @measured("writing")
@@ -251,7 +249,7 @@ class _Search:
             task=setup.purpose.task,
             seed=config.seed,
             halving_factor=config.halving_factor,
-            at_once=self._at_once,
+            at_once=setup.at_once,
         )
 
     def _evaluate(
@@ -263,7 +261,9 @@ class _Search:
     ) -> list[Evaluated]:
         progress = self._setup.progress(f"Step {step + 1}", evaluator.config.epochs)
         with progress as (on_epoch, on_batch):
-            return evaluator.evaluate(proposals, step, on_epoch, on_batch, on_finished)
+            return evaluator.evaluate(
+                proposals, step, on_epoch, on_batch, on_finished, self._config.num_kernels
+            )
 
 
 def _config(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:

@@ -54,7 +54,8 @@ class SearchConfig:
         search_learning_rate: Of Adam, above 0.
         halving_factor: Successive halving, 1 or more: of the students of a step one in so many is
             trained on after a part of the epochs, those with the best objectives; 1: all are
-            trained to the end, as in the paper.
+            trained to the end, as in the paper. It has no effect with more than there are students
+            or epochs, or where students are trained one at a time.
         num_best: How many of the best students are trained fully, 1 or more.
         full_epochs: Epochs of the full training, 0 or more; 0 leaves it out.
         full_optimizer: Of the full training: "sgd", "adam", or "auto": SGD, as in the paper, for
@@ -95,7 +96,7 @@ class SearchConfig:
             "grouped" (each student of the search is trained on one of them), or "auto": as
             "mirrored" on several GPUs, or in a long search what is faster there, else "none".
         mixed_precision: Whether to compute in float16. None: on GPUs, in a long search, if that is
-            faster there (`esnac_tf.calibration`).
+            faster there (`esnac_tf.calibration`). Kept teacher's outputs are of float32.
         jit_compile: Whether to compile training steps with XLA. None: in a long search, if that is
             faster there.
         export: Names of export formats.
@@ -268,7 +269,7 @@ class SearchConfig:
 
     def fixed(self) -> dict[str, Any]:
         """The settings that must be the same when a run is resumed, as JSON values."""
-        return {name: value for name, value in self._json().items() if name not in _FREE}
+        return {name: value for name, value in self._json().items() if not self._is_free(name)}
 
     def full_settings(self, is_classifier: bool = True) -> dict[str, Any]:
         """What among `free` the full training depends on, as JSON values."""
@@ -282,7 +283,11 @@ class SearchConfig:
 
     def free(self) -> dict[str, Any]:
         """The settings that may differ when a run is resumed, as JSON values."""
-        return {name: value for name, value in self._json().items() if name in _FREE}
+        return {name: value for name, value in self._json().items() if self._is_free(name)}
+
+    def _is_free(self, name: str) -> bool:
+        # Successive halving compares the students that are trained on one device.
+        return name in _FREE and not (name == "distribute" and self.halving_factor > 1)
 
     def _json(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from esnac_tf.config import SearchConfig
+from esnac_tf.distillation.successive_halving import student_epochs
 from esnac_tf.distillation.training import Batches
 from esnac_tf.graph.checks import check_classifier, check_examples, check_searchable
 from esnac_tf.graph.cost import count_flops, count_params
@@ -21,8 +22,6 @@ from esnac_tf.student import StudentBuilder
 _PASSES_OF_A_STEP = 3
 # How many random students are built to learn what a student costs.
 _NUM_BUILT = 4
-# How many examples the teacher's forward pass is timed on, at most.
-_NUM_TIMED = 32
 
 
 def describe_search(
@@ -78,12 +77,12 @@ def describe_search(
     students = [builder.build(actions) for actions in space.to_actions(sample[:_NUM_BUILT])]
     student = float(np.mean([count_flops(built) for built in students])) * _PASSES_OF_A_STEP
     per_epoch = num_batches * examples
-    search = config.num_steps * config.search_epochs * per_epoch
-    search_work = search * (config.num_kernels * student + flops)
+    epochs = student_epochs(config.num_kernels, config.search_epochs, config.halving_factor)
+    # The teacher computes each epoch once at least.
+    search_work = (config.num_steps * epochs * student + config.search_epochs * flops) * per_epoch
     teacher_passes = 0 if config.full_loss == "cross_entropy" else flops
     full_work = config.full_epochs * per_epoch * (config.num_best * student + teacher_passes)
-    few = keras.tree.map_structure(lambda part: part[:_NUM_TIMED], x)
-    secs_per_operation = _forward_secs(model, few) / (min(examples, _NUM_TIMED) * flops)
+    secs_per_operation = _forward_secs(model, x) / (examples * flops)
     if teacher_epochs:
         teacher_work = teacher_epochs * per_epoch * flops * _PASSES_OF_A_STEP
         lines.append(
@@ -107,10 +106,10 @@ def _least(secs: float) -> str:
 
 
 def _forward_secs(model: keras.Model, x: np.ndarray) -> float:
-    """Seconds of a forward pass of a batch: the best of three after one that compiles."""
+    """Seconds of a forward pass of a batch: the better of two after one that compiles."""
     model.predict_on_batch(x)
     times = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         model.predict_on_batch(x)
         times.append(time.perf_counter() - start)

@@ -85,6 +85,7 @@ class Evaluator:
         on_epoch: OnEpoch | None = None,
         on_batch: OnBatch | None = None,
         on_finished: OnFinished | None = None,
+        step_size: int | None = None,
     ) -> list[Evaluated]:
         """Builds, distils and measures students.
 
@@ -98,6 +99,9 @@ class Evaluator:
             on_batch: Called after each batch with the numbers of epoch and batch from 1.
             on_finished: Called with results as soon as they are there: those of students that
                 can't be built, then those of students that were trained together.
+            step_size: Of how many students the step is, by which successive halving counts; that
+                of the proposals by default. Of students that are trained apart, on several
+                devices or for want of memory, the same share goes on.
 
         Returns:
             One result for each proposal, in order.
@@ -123,17 +127,18 @@ class Evaluator:
             }
         )
         numbers = list(students)
-        costs = [(count_params(model), count_flops(model)) for model in students.values()]
-        num_kept = rungs(max(1, len(students)), self.config.epochs, self.halving_factor)
+        size = step_size or len(proposals)
+        num_kept = rungs(size, self.config.epochs, self.halving_factor)
 
-        def discard(epoch: int, qualities: Mapping[int, float]) -> list[int]:
+        def discard(epoch: int, qualities: Mapping[int, float], num_students: int) -> list[int]:
             if epoch not in num_kept:
                 return []
-            objectives = {
-                index: self.objective(Measurement(*costs[index], quality), self.teacher_measurement)
-                for index, quality in qualities.items()
-            }
-            return discarded(objectives, math.ceil(num_kept[epoch] / len(self.groups)))
+            objectives = {}
+            for index, quality in qualities.items():
+                model = students[numbers[index]]
+                reached = Measurement(count_params(model), count_flops(model), quality)
+                objectives[index] = self.objective(reached, self.teacher_measurement)
+            return discarded(objectives, math.ceil(num_kept[epoch] * num_students / size))
 
         def on_outcomes(outcomes: Mapping[int, TrainingOutcome]) -> None:
             finished = {}

@@ -108,6 +108,9 @@ def finish(
 
 def _train(setup: SearchSetup, models: Sequence[keras.Model]) -> list[TrainingOutcome]:
     training = setup.config.full_training(setup.purpose.task.is_classifier)
+    # On one device each, students of the search may have been compiled; on several none can be.
+    jit_compile = training.jit_compile and setup.distribution.num_replicas_in_sync == 1
+    training = dataclasses.replace(training, jit_compile=jit_compile)
     with setup.progress("Full training", training.epochs) as (on_epoch, on_batch):
         return train(
             models,
@@ -120,6 +123,7 @@ def _train(setup: SearchSetup, models: Sequence[keras.Model]) -> list[TrainingOu
             task=setup.purpose.task,
             on_epoch=on_epoch,
             on_batch=on_batch,
+            at_once=setup.at_once,
             seed=setup.config.seed,
         )
 

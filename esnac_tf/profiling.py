@@ -26,7 +26,6 @@ class Profile:
 
     Args:
         clock: Seconds that pass.
-        start: When the run began, on this clock; now by default.
 
     Example:
         >>> ticks = iter([0.0, 1.0, 2.0, 5.0, 7.0, 8.0])
@@ -38,11 +37,9 @@ class Profile:
         {'tracing': 3.0, 'training': 3.0, 'other': 2.0}
     """
 
-    def __init__(
-        self, clock: Callable[[], float] = time.perf_counter, start: float | None = None
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._start = self._since = clock() if start is None else start
+        self._since = clock()
         self._seconds: dict[str, float] = {}
         self._open: list[str] = []
         self._sealed = 0
@@ -88,11 +85,8 @@ _current: contextvars.ContextVar[Profile | None] = contextvars.ContextVar("profi
 
 
 @contextlib.contextmanager
-def profiled(start: float | None = None) -> Iterator[Profile]:
+def profiled() -> Iterator[Profile]:
     """The profile of the run that is under way, or a new one.
-
-    Args:
-        start: When a new one began, on `time.perf_counter`'s clock; now by default.
 
     Example:
         >>> with profiled() as profile, measured("data"):
@@ -104,7 +98,7 @@ def profiled(start: float | None = None) -> Iterator[Profile]:
     if current is not None:
         yield current
         return
-    profile = Profile(start=start)
+    profile = Profile()
     token = _current.set(profile)
     try:
         yield profile

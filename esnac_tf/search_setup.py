@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +17,11 @@ from esnac_tf.calibration import Timing, Way, choose_way, measure_way
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display
-from esnac_tf.distillation import get_strategy
+from esnac_tf.distillation import get_strategy, losses
 from esnac_tf.distillation.devices import one_device_strategies
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.distillation.training import Batches
+from esnac_tf.distillation.training import AtOnce, Batches
 from esnac_tf.errors import UserError
 from esnac_tf.graph.checks import check_examples, check_searchable
 from esnac_tf.graph.teacher import TeacherGraph, analyse
@@ -61,6 +62,7 @@ class SearchSetup:
         search_batches: The same for the search, with the teacher's scores where they are kept.
         validation: Held-out data.
         test: Data for the very end; None without.
+        at_once: How many students are trained at once.
         start_secs: When the work began, on `time.perf_counter`'s clock.
     """
 
@@ -81,6 +83,7 @@ class SearchSetup:
     search_batches: Batches | TeacherTargets
     validation: tf.data.Dataset
     test: tf.data.Dataset | None
+    at_once: AtOnce
     start_secs: float
 
     def progress(self, title: str, num_epochs: int) -> Any:
@@ -129,6 +132,11 @@ def prepare(
     if tested is not None:
         check_examples(model, tested, "test")
     distribution = get_strategy(config.distribute)
+    if batches.batch_size % distribution.num_replicas_in_sync:
+        raise UserError(
+            f"The batch size must divide among the {distribution.num_replicas_in_sync} devices, "
+            f"received {batches.batch_size}.\nGive another, or distribute='none' for one device."
+        )
     builder = StudentBuilder(model, graph, config.channel_importance)
     with distribution.scope():
         teacher = builder.teacher()
@@ -143,16 +151,30 @@ def prepare(
             teacher,
             purpose.task,
             distribution,
-            run.path / "checkpoints" / "teacher_targets",
+            targets_folder(run),
             bool(config.jit_compile),
+            None if config.teacher_targets == "kept" else display.message,
         )
     measurement = measure_teacher(teacher, purpose, batches, held_out, distribution, run, display)
 
+    # Where the teacher's outputs are kept, students train without it.
+    is_needed = purpose.search_loss.needs_teacher and search_batches is batches
+
     def groups_of(way: Way) -> list[StudentGroup]:
-        return _student_groups(way, builder, distribution, teacher)
+        if not way.grouped:
+            return [StudentGroup(distribution, teacher if is_needed else None)]
+        groups = []
+        for strategy in one_device_strategies():
+            with strategy.scope():
+                groups.append(StudentGroup(strategy, builder.teacher() if is_needed else None))
+        return groups
 
     def timing(way: Way) -> Timing | None:
-        given = batches, held_out, purpose.search_loss, purpose.task
+        loss = purpose.search_loss
+        if search_batches is not batches:  # as fast as with kept outputs
+            is_classifier = purpose.task.is_classifier
+            loss = losses.get("cross_entropy") if is_classifier else purpose.full_loss
+        given = batches, held_out, loss, purpose.task
         return measure_way(way, config, groups_of(way), builder, space, *given)
 
     with measured("calibration", whole=True):
@@ -179,21 +201,14 @@ def prepare(
         search_batches=search_batches,
         validation=held_out,
         test=tested,
+        at_once=AtOnce(display.message),
         start_secs=start_secs,
     )
 
 
-def _student_groups(
-    way: Way, builder: StudentBuilder, distribution: tf.distribute.Strategy, teacher: keras.Model
-) -> list[StudentGroup]:
-    """Where students are trained in one way."""
-    if not way.grouped:
-        return [StudentGroup(distribution, teacher)]
-    groups = []
-    for strategy in one_device_strategies():
-        with strategy.scope():
-            groups.append(StudentGroup(strategy, builder.teacher()))
-    return groups
+def targets_folder(run: RunFolder) -> pathlib.Path:
+    """Where the teacher's outputs are kept while a search goes on."""
+    return run.path / "checkpoints" / "teacher_targets"
 
 
 def keeps_targets(config: SearchConfig, purpose: Purpose, batches: Batches, outputs: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import toy
 
 from esnac_tf import calibration
+from esnac_tf.architecture import ActionSet
 from esnac_tf.calibration import Timing, Way, choose_way, measure_way
 from esnac_tf.compression import search_students
 from esnac_tf.config import SearchConfig
@@ -17,10 +18,12 @@ from esnac_tf.display import Display
 from esnac_tf.distillation import get_strategy, losses
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.task import Task
+from esnac_tf.errors import InfeasibleStudentError
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.record import RunFolder
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.student import StudentBuilder
+from esnac_tf.trial import Trial
 
 LONG = 10_000  # batches in an epoch
 
@@ -109,6 +112,43 @@ def test_what_is_set_is_not_measured(run, gpus, number, settings, expected):
         assert way.grouped or not (way.jit_compile and number > 1)
 
 
+def test_what_is_set_later_is_obeyed(run, gpus):
+    assert choose(run, jit_compile=0.5)[0] == Way(jit_compile=True)
+    assert choose(run, SearchConfig(jit_compile=False)) == (Way(), [])
+    # No trial yet: other settings are measured anew.
+    chosen, measured = choose(run, SearchConfig(batch_size=64), jit_compile=2.0)
+    assert (chosen, len(measured)) == (Way(), 2)
+
+
+def test_a_search_with_trials_stays_as_it_is(run, gpus):
+    """A short search that becomes a long one trains all its trials in one way."""
+    run.append(Trial(0, "complete", ActionSet(), 100, 2000, 0.5, 0.4, 1.0))
+    assert choose(run, jit_compile=0.5) == (Way(), [])
+
+
+def test_halved_students_stay_together(run, gpus):
+    gpus(2)
+    ways = choose(run, SearchConfig(halving_factor=2))[1]
+    assert ways
+    assert not any(way.grouped for way in ways)
+
+
+def test_students_that_cannot_be_built_are_passed_over():
+    class Builder(StudentBuilder):
+        refused = 0
+
+        def build(self, actions, name=None):
+            if Builder.refused < 3:
+                Builder.refused += 1
+                raise InfeasibleStudentError("no room")
+            return super().build(actions, name)
+
+    assert time_toy(Builder) is not None
+    assert Builder.refused == 3
+    Builder.refused = -1000
+    assert time_toy(Builder) is None
+
+
 def test_a_way_in_which_nothing_trains_is_left_out(run, gpus):
     chosen, measured = choose(run, jit_compile=None)
     assert (chosen, len(measured)) == (Way(), 2)
@@ -121,21 +161,25 @@ def test_another_machine_may_have_one_device(run, gpus):
     assert choose(run)[0] == Way()
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_times_are_measured_by_training(jit_compile):
+def time_toy(builder=StudentBuilder, jit_compile=False):
     teacher = toy.teacher()
     graph = analyse(teacher)
-    timing = measure_way(
+    return measure_way(
         Way(jit_compile=jit_compile),
         SearchConfig(batch_size=16),
         [StudentGroup(get_strategy("none"), teacher)],
-        StudentBuilder(teacher, graph),
+        builder(teacher, graph),
         SearchSpace(graph),
         given_training_batches(toy.TRAIN, 16),
         given_evaluation_batches(toy.VALIDATION, 16),
         losses.get("logit_mse"),
         Task(),
     )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_times_are_measured_by_training(jit_compile):
+    timing = time_toy(jit_compile=jit_compile)
     assert timing.way.jit_compile is jit_compile
     assert timing.start_secs > 0
     assert timing.step_secs > 0

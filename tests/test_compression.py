@@ -550,8 +550,8 @@ class TestFailures:
         evaluate = Evaluator.evaluate
 
         def second_fails(self, proposals, step, *callbacks):
-            *callbacks, on_finished = callbacks
-            results = evaluate(self, proposals, step, *callbacks)
+            *callbacks, on_finished, size = callbacks
+            results = evaluate(self, proposals, step, *callbacks, step_size=size)
             if step == 1:
                 results = [
                     dataclasses.replace(

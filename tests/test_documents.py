@@ -156,7 +156,8 @@ class TestRecipes:
         for word in ("Validation accuracy", "Test accuracy", "Times smaller", "student 1"):
             assert word in result.stdout
         for name in re.findall(r"^\| `([a-z.]+/?)` \|", README, re.MULTILINE):
-            assert (tmp_path / "run" / name).exists(), name
+            is_there = (tmp_path / "run" / name).exists()
+            assert is_there == (name != "calibration.json"), name  # of long searches
 
 
 class TestHelp:

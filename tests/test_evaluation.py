@@ -193,15 +193,15 @@ def test_graphs_are_freed_that_tensorflow_would_keep(evaluator):
 
 def test_results_are_told_as_soon_as_they_are_there(evaluator, monkeypatch):
     """A step that fails is trained in halves: the first half is known before the second."""
-    train_group, told = training._Run.train_group, []
+    train_part, told = training._Run.train_part, []
 
     def no_room_for_two(self, students):
         if len(students) > 1:
             raise StepError("no room")
         told.append("training")
-        return train_group(self, students)
+        return train_part(self, students)
 
-    monkeypatch.setattr(training._Run, "train_group", no_room_for_two)
+    monkeypatch.setattr(training._Run, "train_part", no_room_for_two)
     evaluator = dataclasses.replace(evaluator, config=TrainingConfig.search(epochs=1))
     results = evaluator.evaluate(
         {0: GOOD, 1: INFEASIBLE, 2: OTHER},

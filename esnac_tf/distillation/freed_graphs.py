@@ -22,6 +22,9 @@ _NAME = "CustomGradient-"
 def graphs_freed() -> Iterator[None]:
     """Frees at its end the graphs that were traced inside it; none of them may be used later.
 
+    That holds for a `tf.function` of the user's, too: one that was first called inside, and of
+    which somebody asks for a gradient of another kind later, raises a LookupError.
+
     Example:
         >>> import tensorflow as tf
         >>> names = len(_registry())

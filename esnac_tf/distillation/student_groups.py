@@ -25,6 +25,10 @@ from esnac_tf.distillation.training_outcome import EpochRecord, TrainingOutcome
 from esnac_tf.profiling import measured
 
 
+class _Aborted(Exception):
+    """Another group failed, or the user interrupted."""
+
+
 @dataclasses.dataclass(frozen=True)
 class StudentGroup:
     """Where some of the students are trained.
@@ -101,10 +105,15 @@ def train_in_groups(
         [1, 1]
     """
     lock = threading.RLock()
-    stopped = threading.Event()
+    aborted = threading.Event()
 
     def train_group(number: int) -> list[TrainingOutcome]:
         indices = range(number, len(students), len(groups))
+
+        def stops() -> bool:
+            if aborted.is_set():  # which is no end: nothing of this group is finished
+                raise _Aborted
+            return bool(should_stop and should_stop())
 
         def of_all(values: Mapping[int, Any]) -> dict[int, Any]:
             return {indices[position]: value for position, value in values.items()}
@@ -124,11 +133,14 @@ def train_in_groups(
                 if on_outcomes is not None:
                     on_outcomes(of_all(outcomes))
 
-        def group_discard(epoch: int, qualities: Mapping[int, float]) -> list[int]:
+        def group_discard(
+            epoch: int, qualities: Mapping[int, float], num_students: int
+        ) -> list[int]:
             if discard is None:
                 return []
             with lock:
-                return [indices.index(index) for index in discard(epoch, of_all(qualities))]
+                ended = discard(epoch, of_all(qualities), num_students)
+                return [indices.index(index) for index in ended]
 
         return train(
             [students[index] for index in indices],
@@ -140,7 +152,7 @@ def train_in_groups(
             on_epoch=group_on_epoch,
             on_batch=group_on_batch,
             on_outcomes=group_on_outcomes,
-            should_stop=lambda: stopped.is_set() or bool(should_stop and should_stop()),
+            should_stop=stops,
             discard=group_discard,
             **arguments,
         )
@@ -151,10 +163,18 @@ def train_in_groups(
     with measured("training"), concurrent.futures.ThreadPoolExecutor(len(groups)) as pool:
         futures = [pool.submit(train_group, number) for number in numbers]
         try:
-            results = [future.result() for future in futures]
+            concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
+            if any(future.done() and future.exception() for future in futures):
+                aborted.set()
+            concurrent.futures.wait(futures)
         except BaseException:
-            stopped.set()  # the other groups end after their step
+            aborted.set()  # every group ends after its step
             raise
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
+    for error in errors:
+        if not isinstance(error, _Aborted):
+            raise error
+    results = [future.result() for future in futures]
     by_index = {
         index: outcome
         for number, outcomes in enumerate(results)

@@ -45,6 +45,25 @@ def rungs(num_students: int, num_epochs: int, factor: int) -> dict[int, int]:
     }
 
 
+def student_epochs(num_students: int, num_epochs: int, factor: int) -> int:
+    """For how many epochs students are trained, all together.
+
+    Args:
+        num_students: As for `rungs`.
+        num_epochs: Likewise.
+        factor: Likewise.
+
+    Example:
+        >>> student_epochs(8, 10, 1), student_epochs(8, 10, 2)
+        (80, 21)
+    """
+    total, trained, active = 0, 0, num_students
+    for epoch, num_kept in rungs(num_students, num_epochs, factor).items():
+        total += active * (epoch - trained)
+        trained, active = epoch, num_kept
+    return total + active * (num_epochs - trained)
+
+
 def discarded(scores: Mapping[int, float], num_kept: int) -> list[int]:
     """Those with the lowest scores, so many that `num_kept` stay; of equal ones the later.
 

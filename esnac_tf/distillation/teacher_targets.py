@@ -7,9 +7,9 @@ epochs, and all of them learn from just what a pass of their own would have give
 
 from __future__ import annotations
 
+import functools
 import io
 import pathlib
-import shutil
 import threading
 import zipfile
 from collections.abc import Callable
@@ -21,9 +21,12 @@ import tensorflow as tf
 
 from esnac_tf.datasets.digests import digest_of
 from esnac_tf.distillation.task import Task
+from esnac_tf.errors import UserError
 from esnac_tf.files import replacing
 from esnac_tf.profiling import measured
 
+# Of the largest score: devices and compilers round differently.
+_TOLERANCE = 1e-3
 # What a damaged file of arrays makes NumPy raise.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
@@ -32,7 +35,8 @@ class TeacherTargets:
     """Training batches with the teacher's scores of them.
 
     An epoch's scores are computed when it is first asked for, and written to a file; later they are
-    read from it. A file that is damaged, or of another teacher or other batches, is computed again.
+    read from it. A file that is damaged, or of other weights, or in which the number of batches or
+    the first of them or its scores are others, is computed again.
 
     Args:
         batches: Of which `epoch(e)` gives the same at every call.
@@ -41,6 +45,8 @@ class TeacherTargets:
         strategy: The strategy of the scope.
         folder: Where the files are kept.
         jit_compile: Compile the teacher's pass with XLA.
+        told: Called with one line if a file can't be written: the scores are computed each time
+            from then on. None: that is an error.
 
     Attributes:
         batch_size: As of `batches`.
@@ -70,16 +76,21 @@ class TeacherTargets:
         strategy: tf.distribute.Strategy,
         folder: pathlib.Path,
         jit_compile: bool = False,
+        told: Callable[[str], None] | None = None,
     ) -> None:
         self.batch_size = batches.batch_size
         self.num_batches = getattr(batches, "num_batches", None)
         self._batches, self._strategy, self._folder = batches, strategy, folder
+        self._told = told
         self._weights_digest = digest_of(teacher.get_weights())
         self._structure: Any = None
+        self._is_full = False
         self._lock = threading.Lock()
 
         forward = scores_of(teacher, task, jit_compile)
-        self._forward = tf.function(lambda x: strategy.run(forward, (x,)), autograph=False)
+        # TensorFlow takes functions of the same code for one that it traces again and again, and
+        # warns; a partial has no code.
+        self._forward = tf.function(functools.partial(_run, strategy, forward), autograph=False)
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """The batches of an epoch with their scores; `split` takes them apart.
@@ -88,7 +99,7 @@ class TeacherTargets:
             epoch: From 0 up.
 
         Raises:
-            UserError: The file can't be written.
+            UserError: The file can't be written, and nobody is told instead.
         """
         dataset = self._batches.epoch(epoch)
         with measured("teacher", whole=True), self._lock:  # groups of students ask at once
@@ -103,24 +114,28 @@ class TeacherTargets:
         structured = tf.nest.pack_sequence_as(self._structure, list(scores))
         return x, y, (weight[0] if weight else None), structured
 
-    def remove(self) -> None:
-        """Removes the files; what is asked for later is computed again."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
     def _scores(self, epoch: int, dataset: tf.data.Dataset) -> list[np.ndarray]:
         """The scores of all batches, [number of batches, B, ...] for each output."""
         first = next(iter(dataset))
-        if self._structure is None:
-            # The teacher's outputs may be a dict or a list; files and tf.data see a flat one.
-            [self._structure] = self._pass(tf.data.Dataset.from_tensors(first))
-        key = digest_of([np.array(self._weights_digest), *tf.nest.flatten(first)])
+        # The teacher's outputs may be a dict or a list; files and tf.data see a flat one.
+        [self._structure] = self._pass(tf.data.Dataset.from_tensors(first))
+        number = int(dataset.cardinality())
+        key = digest_of([np.array(self._weights_digest), np.array(number), *tf.nest.flatten(first)])
         path = self._folder / f"epoch_{epoch:05d}.npz"
         kept = _read(path, key)
-        if kept is not None:
+        now = tf.nest.flatten(self._structure)
+        if kept is not None and all(map(_are_close, kept, now)):
             return kept
         batches = [tf.nest.flatten(scores) for scores in self._pass(dataset)]
         scores = [np.stack(output) for output in zip(*batches, strict=True)]
-        _write(path, key, scores)
+        if not self._is_full:
+            try:
+                _write(path, key, scores)
+            except UserError as error:
+                if self._told is None:
+                    raise
+                self._is_full = True
+                self._told(f"The teacher's outputs are not kept. {str(error).splitlines()[0]}")
         return scores
 
     def _pass(self, dataset: tf.data.Dataset) -> list[Any]:
@@ -136,6 +151,10 @@ class TeacherTargets:
         return np.concatenate([part.numpy() for part in parts])
 
 
+def _run(strategy: tf.distribute.Strategy, forward: Callable[[Any], Any], x: Any) -> Any:
+    return strategy.run(forward, (x,))
+
+
 def scores_of(teacher: keras.Model, task: Task, jit_compile: bool) -> Callable[[Any], Any]:
     """The teacher's forward pass, on one replica."""
 
@@ -143,6 +162,14 @@ def scores_of(teacher: keras.Model, task: Task, jit_compile: bool) -> Callable[[
         return task.scores(teacher(x, training=False))
 
     return tf.function(forward, autograph=False, jit_compile=True) if jit_compile else forward
+
+
+def _are_close(kept: np.ndarray, first: np.ndarray) -> bool:
+    """Whether kept scores begin with those of the first batch, but for rounding."""
+    if kept.shape[1:] != first.shape:
+        return False
+    tolerance = _TOLERANCE * float(np.abs(first).max(initial=0.0))
+    return bool(np.allclose(kept[0], first, rtol=0.0, atol=tolerance, equal_nan=True))
 
 
 def _write(path: pathlib.Path, key: str, scores: list[np.ndarray]) -> None:

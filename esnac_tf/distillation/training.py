@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import itertools
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,45 +37,61 @@ from esnac_tf.profiling import measured
 OnEpoch = Callable[[int, Mapping[int, EpochRecord]], None]
 # Called with epoch and step, both counted from 1.
 OnBatch = Callable[[int, int], None]
-# Called with the epoch, counted from 1, and the quality of the best epoch so far by the student's
-# index; gives the indices of those whose training ends.
-Discard = Callable[[int, Mapping[int, float]], Sequence[int]]
+# Called with the epoch, counted from 1, the quality of the best epoch so far by the student's
+# index, and how many students are trained together; gives the indices of those that end.
+Discard = Callable[[int, Mapping[int, float], int], Sequence[int]]
 # Called with outcomes by the student's index.
 OnOutcomes = Callable[[Mapping[int, TrainingOutcome]], None]
 
 
-@dataclasses.dataclass
 class AtOnce:
-    """How many students are trained at once: at first all, and what fits once memory ran out.
+    """How many students are trained at once: at first all, and what has room once memory ran out.
+
+    Several threads may use it.
+
+    Args:
+        told: Called with one line whenever it falls.
 
     Attributes:
         limit: How many at most; None: all.
-        told: Called with one line whenever it falls.
+
+    Example:
+        >>> at_once = AtOnce(print)
+        >>> at_once.memory_ran_out(5)
+        Memory ran out with 5 students at once: 2 at a time are trained from now on.
+        >>> at_once.parts(range(5))
+        [[0, 1], [2, 3], [4]]
     """
 
-    limit: int | None = None
-    told: Callable[[str], None] | None = None
-    _most_trained: int = 0
+    def __init__(self, told: Callable[[str], None] | None = None) -> None:
+        self.limit: int | None = None
+        self._told = told
+        self._most = 0  # that had room
+        self._lock = threading.Lock()
 
-    def parts(self, num_students: int) -> list[list[int]]:
-        """The students' indices, in parts that are trained one after the other."""
-        size = self.limit or max(1, num_students)
-        return [list(range(num_students))[i : i + size] for i in range(0, num_students, size)]
+    def parts(self, indices: Sequence[int]) -> list[list[int]]:
+        """The students in parts that are trained one after the other."""
+        size = self.limit or max(1, len(indices))
+        return [list(indices[i : i + size]) for i in range(0, len(indices), size)]
 
-    def was_trained(self, num_students: int) -> None:
-        """Notes that so many students had room."""
-        self._most_trained = max(self._most_trained, num_students)
+    def had_room(self, num_students: int) -> None:
+        """Notes that so many students were trained at once."""
+        with self._lock:
+            self._most = max(self._most, num_students)
 
     def memory_ran_out(self, num_students: int) -> None:
         """Notes that so many students, more than one, are too many."""
-        limit = max(num_students // 2, min(self._most_trained, num_students - 1))
-        if self.limit is None or limit < self.limit:
-            self.limit = limit
-            if self.told is not None:
-                self.told(
-                    f"Memory ran out with {num_students} students at once: {limit} at a time "
-                    "are trained from now on."
-                )
+        with self._lock:
+            if self._most >= num_students:  # other students, or less memory, than then
+                self._most = 0
+            limit = max(num_students // 2, self._most)
+            if self.limit is None or limit < self.limit:
+                self.limit = limit
+                if self._told is not None:
+                    self._told(
+                        f"Memory ran out with {num_students} students at once: {limit} at a time "
+                        "are trained from now on."
+                    )
 
 
 class Batches(Protocol):
@@ -153,9 +171,10 @@ def train(
             index: once, or if a step failed, for each part that was trained by itself.
         should_stop: Asked after every step; True ends all training. The epoch then
             under way doesn't count.
-        discard: Called with the epoch, counted from 1, and the quality of each student's best
-            epoch so far by its index; the training of those whose indices it gives ends, as if it
-            had had no more epochs. If a step failed, it sees each part by itself.
+        discard: Called with the epoch, counted from 1, the quality of each student's best epoch so
+            far by its index, and how many students are trained together, those that failed
+            included; the training of those whose indices it gives ends, as if it had had no more
+            epochs. Students that are trained one part after the other are seen by parts.
         at_once: How many students are trained at once; falls where memory runs out. By default it
             is known of this call alone.
         seed: Seeds what is random in the students, such as Dropout.
@@ -207,13 +226,13 @@ def train(
         on_epoch or (lambda epoch, records: None),
         on_batch or (lambda epoch, step: None),
         stop,
-        discard or (lambda epoch, qualities: ()),
+        discard or (lambda epoch, qualities, num_students: ()),
     )
     on_outcomes = on_outcomes or (lambda outcomes: None)
     first_weights = [student.get_weights() for student in students]
     outcomes: dict[int, TrainingOutcome] = {}
     at_once = at_once or AtOnce()
-    groups = at_once.parts(len(students))
+    parts = at_once.parts(range(len(students)))
     with (
         measured("training"),
         interruptible() as check_interruption,
@@ -223,32 +242,33 @@ def train(
     ):
         # What tracing swallows is noticed after the step, not after all epochs.
         run = dataclasses.replace(run, should_stop=lambda: check_interruption() or stop())
-        while groups:
-            group = groups.pop(0)
-            for index in group:
+        while parts:
+            part = parts.pop(0)
+            for index in part:
                 _seed_generators(students[index], seed)
             try:
-                finished = run.train_group({index: students[index] for index in group})
+                finished = run.train_part({index: students[index] for index in part})
             except StepError as error:
                 check_interruption()
                 reason, is_of_memory = str(error), error.is_of_memory
             else:
                 check_interruption()
-                at_once.was_trained(len(group))
+                at_once.had_room(len(part))
                 outcomes.update(finished)
                 on_outcomes(finished)
                 continue
             gc.collect()  # Free the optimizers and graphs of the failed step first.
-            for index in group:
+            for index in part:
                 students[index].set_weights(first_weights[index])
-            if len(group) == 1:
-                outcomes[group[0]] = TrainingOutcome.from_history([], failure=reason)
-                on_outcomes({group[0]: outcomes[group[0]]})
+            if len(part) == 1:
+                outcomes[part[0]] = TrainingOutcome.from_history([], failure=reason)
+                on_outcomes({part[0]: outcomes[part[0]]})
+            elif is_of_memory:
+                at_once.memory_ran_out(len(part))
+                parts = at_once.parts([*part, *itertools.chain(*parts)])
             else:
-                if is_of_memory:
-                    at_once.memory_ran_out(len(group))
-                middle = len(group) // 2
-                groups[:0] = [group[:middle], group[middle:]]
+                middle = len(part) // 2
+                parts[:0] = [part[:middle], part[middle:]]
     return [outcomes[index] for index in range(len(students))]
 
 
@@ -281,7 +301,7 @@ class _Run:
     should_stop: Callable[[], bool]
     discard: Discard
 
-    def train_group(self, students: Mapping[int, keras.Model]) -> dict[int, TrainingOutcome]:
+    def train_part(self, students: Mapping[int, keras.Model]) -> dict[int, TrainingOutcome]:
         """Trains students together and leaves in each its best weights.
 
         Raises:
@@ -332,10 +352,10 @@ class _Run:
                         student.best_weights = models[position].get_weights()
             self.on_epoch(epoch, records)
             qualities = {i: progress[indices.index(i)].outcome().quality for i in records}
-            ended = [indices.index(index) for index in self.discard(epoch, qualities)]
-            step.discard(ended)
-            for position in ended:
-                progress[position].is_discarded = True
+            ended = self.discard(epoch, qualities, len(indices))
+            for index in ended:
+                progress[indices.index(index)].is_discarded = True
+            step.discard([p for p, student in enumerate(progress) if not student.is_active])
 
         for model, student in zip(models, progress, strict=True):
             model.set_weights(student.best_weights)

@@ -103,7 +103,7 @@ class Esnac:
                 self._failure = None
             except SurrogateError as error:
                 self._failure = error
-            self._is_warm = True
+            self._is_warm = self._failure is None
         self._num_fits = len(self._ends)
         if self._failure is not None:
             raise self._failure

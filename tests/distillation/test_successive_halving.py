@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from esnac_tf.distillation import TrainingConfig, losses, train
-from esnac_tf.distillation.successive_halving import discarded, rungs
+from esnac_tf.distillation.successive_halving import discarded, rungs, student_epochs
 
 from .tiny import ArrayBatches, conv_net, pictures, validation
 
@@ -39,6 +39,16 @@ def test_rungs_by_hand(arguments, expected):
     assert rungs(*arguments) == expected
 
 
+@given(st.integers(1, 64), st.integers(1, 300), st.integers(1, 9))
+def test_epochs_of_all_students(num_students, num_epochs, factor):
+    left = sorted(rungs(num_students, num_epochs, factor).items())
+    expected = sum(
+        next((size for end, size in reversed(left) if end < epoch), num_students)
+        for epoch in range(1, num_epochs + 1)
+    )
+    assert student_epochs(num_students, num_epochs, factor) == expected
+
+
 @given(st.dictionaries(st.integers(0, 9), st.floats(0, 1)), st.integers(0, 12))
 def test_no_one_discarded_is_better_than_one_who_stays(scores, num_kept):
     ended = discarded(scores, num_kept)
@@ -66,8 +76,9 @@ def test_a_discarded_student_has_the_weights_of_fewer_epochs():
 
     seen = []
 
-    def discard(epoch, qualities):
+    def discard(epoch, qualities, num_students):
         seen.append((epoch, sorted(qualities)))
+        assert num_students == 2
         return [1] if epoch == 1 else []
 
     students, outcomes = trained([1, 2], config, discard=discard)

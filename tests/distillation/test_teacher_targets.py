@@ -13,6 +13,7 @@ from esnac_tf.distillation import TrainingConfig, losses, train
 from esnac_tf.distillation.output_losses import OutputLoss
 from esnac_tf.distillation.task import Task, search_metric
 from esnac_tf.distillation.teacher_targets import TeacherTargets
+from esnac_tf.errors import UserError
 
 from .tiny import conv_net, pictures, validation
 
@@ -72,7 +73,7 @@ def test_each_epoch_is_computed_once(tmp_path):
     calls = float(counter.calls)
     assert calls >= 3  # batches of an epoch
     np.testing.assert_array_equal(first, scores_of(targets))
-    assert float(counter.calls) == calls
+    assert float(counter.calls) == calls + 1  # the first batch is held against the file
     assert not np.array_equal(first, scores_of(targets, epoch=1))
 
 
@@ -146,9 +147,48 @@ def test_several_outputs_and_weights_of_examples(tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_files_can_be_removed(tmp_path):
-    targets = targets_of(conv_net(8, seed=90), tmp_path / "targets")
-    expected = scores_of(targets)
-    targets.remove()
-    assert not list(tmp_path.iterdir())
-    np.testing.assert_array_equal(scores_of(targets), expected)
+def test_without_room_they_are_computed_each_time(tmp_path):
+    """A file lies where the folder would be."""
+    (tmp_path / "file").write_text("")
+    teacher, told = conv_net(8, seed=90), []
+    expected = scores_of(targets_of(teacher, tmp_path / "folder"))
+    where = tmp_path / "file" / "folder"
+    targets = TeacherTargets(augmented(), teacher, Task(), ONE(), where, told=told.append)
+    for _ in range(2):
+        np.testing.assert_array_equal(scores_of(targets), expected)
+    assert len(told) == 1
+    assert told[0].startswith("The teacher's outputs are not kept. Cannot write ")
+    with pytest.raises(UserError, match="Cannot write"):
+        scores_of(targets_of(teacher, where))
+
+
+def test_another_number_of_batches_is_not_served(tmp_path):
+    class First:
+        """The first batches of each epoch."""
+
+        def __init__(self, number):
+            self.number, self.batch_size = number, 16
+
+        def epoch(self, epoch):
+            return augmented().epoch(epoch).take(self.number)
+
+    teacher = conv_net(8, seed=90)
+    few = scores_of(targets_of(teacher, tmp_path, First(2)))
+    more = scores_of(targets_of(teacher, tmp_path, First(3)))
+    assert (len(few), len(more)) == (2, 3)
+
+
+def test_scores_of_other_outputs_are_not_used(tmp_path):
+    """The same weights, another activation; the same model, read as probabilities."""
+
+    def model(activation):
+        kernel = keras.initializers.GlorotUniform(seed=1)
+        dense = keras.layers.Dense(3, activation, kernel_initializer=kernel)
+        return keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), dense])
+
+    logits = scores_of(targets_of(model(None), tmp_path))
+    teacher = model("softmax")
+    outputs = scores_of(targets_of(teacher, tmp_path))
+    read = TeacherTargets(augmented(), teacher, Task(from_logits=False), ONE(), tmp_path)
+    assert not np.allclose(logits, outputs)
+    np.testing.assert_allclose(scores_of(read), np.log(outputs), rtol=1e-4)

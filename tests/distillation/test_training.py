@@ -431,12 +431,12 @@ class TestFailures:
                     raise StepError("no room") from MemoryError()
                 super().__init__(students, settings)
 
-        at_once = training.AtOnce(told=told.append)
+        at_once = training.AtOnce(told.append)
         expected = run_five(None)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "JointStep", Step)
             first = run_five(at_once)
-            assert together == [5, 2, 3, 1, 2]
+            assert together == [5, 2, 2, 1]
             together.clear()
             second = run_five(at_once)
         assert together == [2, 2, 1]
@@ -445,6 +445,16 @@ class TestFailures:
         for student, one, other in zip(expected, first, second, strict=True):
             assert_same_weights(student, one)
             assert_same_weights(student, other)
+
+    def test_what_has_room_may_become_less(self):
+        """Eight had room once: they say nothing of later."""
+        at_once = training.AtOnce()
+        at_once.had_room(8)
+        at_once.memory_ran_out(8)
+        assert at_once.limit == 4
+        at_once.had_room(3)
+        at_once.memory_ran_out(4)
+        assert at_once.limit == 3
 
     @pytest.mark.parametrize(
         "error",

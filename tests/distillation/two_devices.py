@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import signal
 import tempfile
 import warnings
 
@@ -161,13 +162,40 @@ def grouped_students_equal_those_of_one_device():
     assert max(len(outcome.history) for outcome in stopped[0::2]) == 1
     seen = []
 
-    def discard(epoch, qualities):
+    def discard(epoch, qualities, num_students):
         seen.append(sorted(qualities))
+        assert num_students == (3 if 4 in qualities else 2)
         return [min(qualities)]
 
     _, halved = trained(groups, discard=discard)
     assert sorted(seen) == [[0, 2, 4], [1, 3], [3], [4]]  # 2 fails in the second epoch
     assert [len(outcome.history) for outcome in halved] == [1, 1, 1, 2, 2]
+
+    # An error or Ctrl+C in one group ends all, and nothing counts as finished.
+    for error in (KeyError, KeyboardInterrupt):
+        epochs, finished = [], []
+
+        def fail(epoch, records, error=error, epochs=epochs):
+            epochs.append(epoch)
+            if 1 in records:  # of the second group
+                if error is KeyError:
+                    raise KeyError("in the second group")
+                signal.raise_signal(signal.SIGINT)
+
+        where = [StudentGroup(strategy) for strategy in groups]
+        with pytest.raises(error):
+            train_in_groups(
+                where,
+                make(where),
+                ArrayBatches(*pictures(48), 16),
+                validation(*pictures(32, seed=1)),
+                dataclasses.replace(CONFIG, epochs=10_000),
+                loss=losses.get("cross_entropy"),
+                on_epoch=fail,
+                on_outcomes=finished.append,
+            )
+        assert finished == []
+        assert max(epochs) < 1000
 
 
 def kept_scores_of_the_teacher_serve_on_both():
