@@ -326,19 +326,20 @@ def match_channels(
         >>> match_channels(np.array([5, 6, 7]), np.array([5, 7]), np.arange(8)).tolist()
         [0, 2]
     """
+    if np.array_equal(expected, arriving):
+        return np.arange(len(expected))
     position = {key: index for index, key in enumerate(_numbered(expected))}
-    by_rank = {
-        key: index
-        for index, key in enumerate(_numbered(np.where(expected < 0, -1, ranks[expected])))
-    }
-    rank_of_arriving = _numbered(np.where(arriving < 0, -1, ranks[arriving]))
-    matched = []
-    for place, (key, rank) in enumerate(zip(_numbered(arriving), rank_of_arriving, strict=True)):
-        found = position.get(key)
-        if found is None:
-            found = by_rank.get(rank, place if place < len(expected) else -1)
-        matched.append(found)
+    matched = [position.get(key, -1) for key in _numbered(arriving)]
+    if -1 in matched:
+        by_rank = {key: n for n, key in enumerate(_numbered(_ranked(expected, ranks)))}
+        for place, rank in enumerate(_numbered(_ranked(arriving, ranks))):
+            if matched[place] < 0:
+                matched[place] = by_rank.get(rank, place if place < len(expected) else -1)
     return np.array(matched, np.int64)
+
+
+def _ranked(labels: Labels, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.where(labels < 0, -1, ranks[labels])
 
 
 def _numbered(values: Labels) -> list[tuple[int, int]]:
@@ -353,7 +354,11 @@ def _numbered(values: Labels) -> list[tuple[int, int]]:
 
 def _take(weight: Array, index: npt.NDArray[np.int64], axis: int) -> Array:
     """Entries along an axis; zeros where the index is negative."""
+    if np.array_equal(index, np.arange(weight.shape[axis])):
+        return weight
     taken = np.take(weight, np.maximum(index, 0), axis)
+    if (index >= 0).all():
+        return taken
     shape = [1] * weight.ndim
     shape[axis] = len(index)
     return np.where((index >= 0).reshape(shape), taken, 0).astype(weight.dtype)

@@ -220,3 +220,37 @@ def test_if_all_fail_there_are_only_failed_trials(evaluator):
 def test_actions_of_another_teacher_are_the_user_s_error(evaluator):
     with pytest.raises(UserError, match="can't be removed"):
         evaluator.evaluate({0: ActionSet.of(["nowhere"])}, 0)
+
+
+class TestSuccessiveHalving:
+    """Students that are trained apart are compared apart, and the same share of them goes on."""
+
+    PROPOSALS = {number: ActionSet.of(widths={"12": 11 - number}) for number in range(8)}
+
+    def epochs_of(self, evaluator, proposals, **arguments):
+        config = TrainingConfig.search(epochs=8)
+        changes = {"config": config, "halving_factor": 2, **arguments}
+        results = dataclasses.replace(evaluator, **changes).evaluate(proposals, 0, step_size=8)
+        return sorted(item.trial.num_epochs for item in results)
+
+    def test_one_step(self, evaluator):
+        assert self.epochs_of(evaluator, self.PROPOSALS) == [1, 1, 1, 1, 2, 2, 4, 8]
+
+    def test_for_want_of_memory(self, evaluator):
+        at_once = training.AtOnce()
+        at_once.memory_ran_out(8)
+        found = self.epochs_of(evaluator, self.PROPOSALS, at_once=at_once)
+        assert found == sorted(2 * [1, 1, 2, 8])
+
+    def test_on_two_devices(self, evaluator):
+        groups = []
+        for _ in range(2):
+            strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+            with strategy.scope():
+                groups.append(StudentGroup(strategy, evaluator.builder.teacher()))
+        found = self.epochs_of(evaluator, self.PROPOSALS, groups=groups)
+        assert found == sorted(2 * [1, 1, 2, 8])
+
+    def test_what_an_interrupted_step_left(self, evaluator):
+        half = {number: self.PROPOSALS[number] for number in range(4)}
+        assert self.epochs_of(evaluator, half) == [1, 1, 2, 8]

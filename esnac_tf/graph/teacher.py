@@ -22,6 +22,10 @@ from esnac_tf.layers.channels import PINNED, Labels
 
 # Two channel groups that an action makes equally wide, or None where it joins nothing.
 Join = tuple[int, int] | None
+# Of each group that can shrink, (number of bundles, channels of a tensor in one) by class.
+Patterns = dict[int, tuple[tuple[int, int], ...]]
+# A tensor's shape of labels, and its `channel_patterns`.
+_TensorWidths = tuple[tuple[int, ...], int, Patterns]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +135,13 @@ def analyse(model: keras.Model, channel_groups: str = "width", protect: str = ""
     width_groups = _width_groups(architecture, channels, channel_groups)
     full_width = {member: group.width for group in width_groups for member in group.members}
 
+    @functools.cache  # There are far more pairs of tensors than tensors.
+    def widths_of(tensor: TensorReference) -> _TensorWidths:
+        labels = channels.labels[tensor]
+        return labels.shape, *channel_patterns(channels, labels)
+
     def fit(first: TensorReference, second: TensorReference) -> tuple[bool, Join]:
-        fits, join = _join(channels, channels.labels[first], channels.labels[second])
+        fits, join = _join(channels, widths_of(first), widths_of(second))
         # Groups that shrink by ratios of different widths may round to different ones.
         return fits and (join is None or full_width[join[0]] == full_width[join[1]]), join
 
@@ -182,9 +191,7 @@ def skip_pairs(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
                 yield source, target
 
 
-def channel_patterns(
-    channels: ChannelGraph, labels: Labels
-) -> tuple[int, dict[int, tuple[tuple[int, int], ...]]]:
+def channel_patterns(channels: ChannelGraph, labels: Labels) -> tuple[int, Patterns]:
     """How many channels a tensor has, as a function of how many bundles are kept.
 
     Returns:
@@ -208,13 +215,13 @@ def channel_patterns(
     return constant, patterns
 
 
-def _join(channels: ChannelGraph, first: Labels, second: Labels) -> tuple[bool, Join]:
+def _join(channels: ChannelGraph, first: _TensorWidths, second: _TensorWidths) -> tuple[bool, Join]:
     """Whether two tensors can always be made equally wide, and which groups that joins."""
-    constant, patterns = channel_patterns(channels, first)
-    other_constant, other_patterns = channel_patterns(channels, second)
+    shape, constant, patterns = first
+    other_shape, other_constant, other_patterns = second
     if not patterns and not other_patterns:
         return True, None
-    if first.shape != second.shape or constant != other_constant:
+    if shape != other_shape or constant != other_constant:
         return False, None
     if patterns == other_patterns:
         return True, None

@@ -250,6 +250,23 @@ class TestEsnac:
         assert [fit[-1] for fit in strategy._surrogate.fitted] == [False, True, True]
         assert [len(fit[0]) for fit in strategy._surrogate.fitted] == [3, 5, 7]
 
+    def test_after_a_failure_kernels_are_new(self, fake, monkeypatch):
+        """Weights that are not finite would never become so again."""
+        strategy, _ = fake
+        config = SurrogateConfig(num_kernels=2, warm_steps=5)
+        strategy._context = dataclasses.replace(strategy._context, surrogate=config)
+        fit = FakeSurrogate.fit
+
+        def second_fails(self, *args, **kwargs):
+            fit(self, *args, **kwargs)
+            if len(self.fitted) == 2:
+                raise SurrogateError("not finite")
+
+        monkeypatch.setattr(FakeSurrogate, "fit", second_fails)
+        search(strategy, (2, 2, 2))
+        strategy.suggest(2)
+        assert [fit[-1] for fit in strategy._surrogate.fitted] == [False, True, False, True]
+
 
 @pytest.mark.slow
 class TestEsnacAgainstRandom:
