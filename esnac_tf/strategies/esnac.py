@@ -21,8 +21,9 @@ from esnac_tf.strategies.history import History
 from esnac_tf.surrogate import Surrogate, SurrogateError
 from esnac_tf.trial import Trial
 
-# Candidates that are encoded at a time: bounds memory.
-_CHUNK_SIZE = 512
+# Candidates of each kernel that are encoded at a time. Small arrays take the place of those before
+# them; large ones are new memory each time, which is filled five times as slowly.
+CHUNK_SIZE = 64
 
 
 class Esnac:
@@ -120,8 +121,8 @@ class Esnac:
         filled = [pool if len(pool) else longest for pool in own]
         best = self._surrogate.best_observations
         scores = []
-        for start in range(0, len(longest), _CHUNK_SIZE):
-            wanted = np.arange(start, start + _CHUNK_SIZE)
+        for start in range(0, len(longest), CHUNK_SIZE):
+            wanted = np.arange(start, start + CHUNK_SIZE)
             encodings = [self._encode(pool[np.minimum(wanted, len(pool) - 1)]) for pool in filled]
             predictive = self._surrogate.predict(np.stack(encodings))
             scores.append(np.asarray(self._acquisition(predictive, best)))

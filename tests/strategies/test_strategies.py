@@ -160,7 +160,7 @@ class TestEsnac:
     def fake(self, monkeypatch, space):
         """A strategy that knows two trials, and what it draws."""
         monkeypatch.setattr(esnac, "Surrogate", FakeSurrogate)
-        monkeypatch.setattr(esnac, "_CHUNK_SIZE", 7)
+        monkeypatch.setattr(esnac, "CHUNK_SIZE", 7)
         strategy = make("esnac", space)
         strategy._acquisition = lambda predictive, best: predictive
         search(strategy, (2,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import resource
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from esnac_tf.encoding import NUM_FEATURES, Encoder
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.search_space.space import SearchSpace
+from esnac_tf.strategies.esnac import CHUNK_SIZE
 from esnac_tf.surrogate import Surrogate, SurrogateConfig
 from esnac_tf.surrogate.gaussian_process import leave_one_out_log_likelihood
 
@@ -131,17 +133,24 @@ def scoring(size: str) -> Iterator[Finding]:
     surrogate.condition(trials, np.random.default_rng(0).random(80), seed=0)
     generator = np.random.default_rng(1)
 
-    def draw() -> Any:
+    def draw() -> Iterator[Any]:
+        """Encodings of candidates in the chunks in which the search scores them."""
         pools = [space.sample(num_candidates, generator) for _ in range(config.num_kernels)]
-        return np.stack([encoder.encode(p.removed, p.widths, p.skips) for p in pools])
+        for start in range(0, num_candidates, CHUNK_SIZE):
+            parts = [pool[start : start + CHUNK_SIZE] for pool in pools]
+            yield np.stack([encoder.encode(p.removed, p.widths, p.skips) for p in parts])
 
-    candidates = draw()
-    operations = config.num_kernels * _operations(config, candidates[0])
+    def predict() -> None:
+        for chunk in chunks:
+            surrogate.predict(chunk).mean().numpy()
+
+    chunks = list(draw())
+    operations = sum(_operations(config, pool) for chunk in chunks for pool in chunk)
     secs = alternate(
         {
             "products": matrix_products(),
-            "draw": draw,
-            "predict": lambda: surrogate.predict(candidates).mean().numpy(),
+            "draw": lambda: collections.deque(draw(), maxlen=0),
+            "predict": predict,
         },
         rounds,
     )
