@@ -23,7 +23,7 @@ from esnac_tf.trial import Trial
 
 # Candidates of each kernel that are encoded at a time. Small arrays take the place of those before
 # them; large ones are new memory each time, which is filled five times as slowly.
-CHUNK_SIZE = 64
+CHUNK_SIZE = 128
 
 
 class Esnac:
