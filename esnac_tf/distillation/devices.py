@@ -48,8 +48,8 @@ def one_device_strategies() -> list[tf.distribute.Strategy]:
     """A strategy for each GPU of this machine, or for each logical CPU device if there is none.
 
     Example:
-        >>> [strategy.num_replicas_in_sync for strategy in one_device_strategies()]
-        [1]
+        >>> {strategy.num_replicas_in_sync for strategy in one_device_strategies()}
+        {1}
     """
     import tensorflow as tf
 

@@ -55,7 +55,7 @@ def student_epochs(num_students: int, num_epochs: int, factor: int) -> int:
 
     Example:
         >>> student_epochs(8, 10, 1), student_epochs(8, 10, 2)
-        (80, 21)
+        (80, 23)
     """
     total, trained, active = 0, 0, num_students
     for epoch, num_kept in rungs(num_students, num_epochs, factor).items():
