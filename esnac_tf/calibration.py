@@ -15,7 +15,6 @@ import tensorflow as tf
 from esnac_tf.config import SearchConfig
 from esnac_tf.display import Display
 from esnac_tf.distillation.devices import num_gpus
-from esnac_tf.distillation.freed_graphs import graphs_freed
 from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_in_groups
 from esnac_tf.distillation.successive_halving import student_epochs
 from esnac_tf.distillation.task import Task
@@ -179,17 +178,16 @@ def measure_way(
         mixed_precision=way.mixed_precision,
     )
     few = _FewBatches(batches)
-    with graphs_freed():
-        outcomes = train_in_groups(
-            groups,
-            students,
-            few,
-            validation.take(1),
-            training,
-            loss=loss,
-            task=task,
-            seed=config.seed,
-        )
+    outcomes = train_in_groups(
+        groups,
+        students,
+        few,
+        validation.take(1),
+        training,
+        loss=loss,
+        task=task,
+        seed=config.seed,
+    )
     if any(outcome.failure is not None for outcome in outcomes):
         return None
     secs = [[record.secs for record in outcome.history] for outcome in outcomes]
@@ -234,12 +232,17 @@ def _random_students(
 
 def _as_set(way: Way, config: SearchConfig, fixed: Way) -> Way:
     """A way that was chosen before, perhaps on other devices, but for what is set."""
-    can_group = config.distribute == "auto" and num_gpus() > 1
     return Way(
         way.jit_compile if config.jit_compile is None else fixed.jit_compile,
         way.mixed_precision if config.mixed_precision is None else fixed.mixed_precision,
-        way.grouped if can_group else fixed.grouped,
+        way.grouped if _may_group(config) else fixed.grouped,
     )
+
+
+def _may_group(config: SearchConfig) -> bool:
+    """Whether the settings and the devices leave open if students are shared out among devices."""
+    # Successive halving compares the students that are trained on one device.
+    return config.distribute == "auto" and num_gpus() > 1 and config.halving_factor == 1
 
 
 def _open_ways(config: SearchConfig, fixed: Way) -> Iterator[Way]:
@@ -248,9 +251,7 @@ def _open_ways(config: SearchConfig, fixed: Way) -> Iterator[Way]:
     compiled = (False, True) if config.jit_compile is None else (fixed.jit_compile,)
     # On CPUs float16 is several times slower without XLA, and no faster with it.
     halves = (False, True) if config.mixed_precision is None and gpus else (fixed.mixed_precision,)
-    # Successive halving compares the students that are trained on one device.
-    may_group = config.distribute == "auto" and gpus > 1 and config.halving_factor == 1
-    grouped = (False, True) if may_group else (fixed.grouped,)
+    grouped = (False, True) if _may_group(config) else (fixed.grouped,)
     for group, half, jit in itertools.product(grouped, halves, compiled):
         if not (jit and gpus > 1 and not group):  # which TensorFlow can't do
             yield Way(jit, half, group)

@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig
-from esnac_tf.distillation.freed_graphs import graphs_freed
+from esnac_tf.distillation.at_once import AtOnce
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
 from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_in_groups
 from esnac_tf.distillation.successive_halving import discarded, rungs
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.distillation.training import AtOnce, Batches, OnBatch, OnEpoch
+from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
 from esnac_tf.distillation.training_outcome import TrainingOutcome
 from esnac_tf.errors import InfeasibleStudentError, UserError
 from esnac_tf.graph.cost import count_flops, count_params
@@ -149,22 +149,21 @@ class Evaluator:
                 finished[number] = Evaluated(trial, student if trial.is_complete else None)
             finish(finished)
 
-        with graphs_freed():
-            train_in_groups(
-                self.groups,
-                list(students.values()),
-                self.batches,
-                self.validation,
-                self.config,
-                loss=self.loss,
-                task=self.task,
-                on_epoch=on_epoch,
-                on_batch=on_batch,
-                on_outcomes=on_outcomes,
-                discard=discard,
-                at_once=self.at_once,
-                seed=self.seed,
-            )
+        train_in_groups(
+            self.groups,
+            list(students.values()),
+            self.batches,
+            self.validation,
+            self.config,
+            loss=self.loss,
+            task=self.task,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+            on_outcomes=on_outcomes,
+            discard=discard,
+            at_once=self.at_once,
+            seed=self.seed,
+        )
         return [results[number] for number in proposals]
 
     def _build(

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from esnac_tf.quantities import duration
 
@@ -42,7 +43,7 @@ class Profile:
         self._since = clock()
         self._seconds: dict[str, float] = {}
         self._open: list[str] = []
-        self._sealed = 0
+        self._sealed = False
 
     @contextlib.contextmanager
     def measured(self, part: str, whole: bool = False) -> Iterator[None]:
@@ -59,13 +60,13 @@ class Profile:
             return
         self._charge()
         self._open.append(part)
-        self._sealed = int(whole)
+        self._sealed = whole
         try:
             yield
         finally:
             self._charge()
             self._open.pop()
-            self._sealed = 0
+            self._sealed = False
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each part so far, in the order of `PARTS`, and of all `other` work."""
@@ -117,6 +118,16 @@ def measured(part: str, whole: bool = False) -> Iterator[None]:
     profile = _current.get()
     with contextlib.nullcontext() if profile is None else profile.measured(part, whole):
         yield
+
+
+def part_of_call(function: Any, part: str) -> str:
+    """The part that a call of a `tf.function` belongs to: its first one traces and compiles.
+
+    Args:
+        function: The `tf.function`.
+        part: The part of its later calls.
+    """
+    return part if function.experimental_get_tracing_count() else "tracing"
 
 
 def seconds_so_far() -> dict[str, float]:

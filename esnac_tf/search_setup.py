@@ -18,10 +18,11 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import get_strategy, losses
-from esnac_tf.distillation.devices import one_device_strategies
+from esnac_tf.distillation.at_once import AtOnce
+from esnac_tf.distillation.devices import check_divides, one_device_strategies
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.distillation.training import AtOnce, Batches
+from esnac_tf.distillation.training import Batches
 from esnac_tf.errors import UserError
 from esnac_tf.graph.checks import check_examples, check_searchable
 from esnac_tf.graph.teacher import TeacherGraph, analyse
@@ -132,11 +133,7 @@ def prepare(
     if tested is not None:
         check_examples(model, tested, "test")
     distribution = get_strategy(config.distribute)
-    if batches.batch_size % distribution.num_replicas_in_sync:
-        raise UserError(
-            f"The batch size must divide among the {distribution.num_replicas_in_sync} devices, "
-            f"received {batches.batch_size}.\nGive another, or distribute='none' for one device."
-        )
+    check_divides(batches.batch_size, distribution)
     builder = StudentBuilder(model, graph, config.channel_importance)
     with distribution.scope():
         teacher = builder.teacher()

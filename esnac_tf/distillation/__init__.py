@@ -6,6 +6,7 @@
 | `joint_step.py` | one `tf.function`: the teacher's pass, then every student's update |
 | `student_update.py` | one student's loss, gradients and optimizer, on one replica |
 | `step_error.py` | a student's errors, told from those of data and machines |
+| `at_once.py` | how many students have room at once |
 | `student_groups.py` | `train_in_groups`: students shared out among devices |
 | `successive_halving.py` | which students are trained to the end |
 | `teacher_targets.py` | the teacher's scores of the training data, computed once |

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from esnac_tf.errors import UnknownNameError
+from esnac_tf.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,6 +44,35 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name == "none" or (name == "auto" and num_gpus() < 2):
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy(_devices())
+
+
+def check_divides(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Refuses batches that can't be divided evenly among the devices of a strategy.
+
+    Raises:
+        UserError: They can't.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(
+            f"The batch size must divide among the {replicas} replicas, received {batch_size}.\n"
+            "Give another, or distribute='none' for one device."
+        )
+
+
+def on_replicas(strategy: tf.distribute.Strategy, function: Callable[..., Any]) -> Any:
+    """A `tf.function` that runs a function on each replica.
+
+    TensorFlow takes functions of the same code for one that it traces again and again, and warns;
+    a partial has no code.
+    """
+    import tensorflow as tf
+
+    return tf.function(functools.partial(_run, strategy, function), autograph=False)
+
+
+def _run(strategy: tf.distribute.Strategy, function: Callable[..., Any], *args: Any) -> Any:
+    return strategy.run(function, args)
 
 
 def one_device_strategies() -> list[tf.distribute.Strategy]:

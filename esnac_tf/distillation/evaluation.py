@@ -13,7 +13,7 @@ import tensorflow as tf
 from esnac_tf.distillation.step_error import as_step_errors
 from esnac_tf.distillation.task import class_scores
 from esnac_tf.errors import UserError
-from esnac_tf.profiling import measured
+from esnac_tf.profiling import measured, part_of_call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +73,11 @@ class Evaluation:
             UserError: If all weights are 0 or there are no rows.
             StepError: If a batch fails and nothing tells which model's fault it was.
         """
-        is_traced = bool(self._traced)
         self._traced = self._traced or list(active)
         switches = tf.constant(list(active), tf.bool)
         sums: list[tuple[tf.Tensor, tf.Tensor]] = []
         for x, y, weight in self._batches:
-            part = "evaluation" if is_traced or sums else "tracing"
-            with as_step_errors(Exception), measured(part):
+            with as_step_errors(Exception), measured(part_of_call(self._count, "evaluation")):
                 sums.append(self._count(x, y, weight, switches))
         weights = sum(batch[0].numpy().astype("float64") for batch in sums)
         total = sum(float(batch[1]) for batch in sums)

@@ -17,7 +17,7 @@ from esnac_tf.distillation.student_update import StudentUpdate
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import scores_of
 from esnac_tf.distillation.training_config import TrainingConfig
-from esnac_tf.profiling import measured
+from esnac_tf.profiling import measured, part_of_call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +83,8 @@ class JointStep:
         # The first loss that was not finite, and its step in its epoch; 0 means none yet.
         self._bad_losses = tf.Variable(tf.zeros(shape, tf.float64), trainable=False)
         self._bad_steps = tf.Variable(tf.zeros(shape, tf.int64), trainable=False)
-        self._is_trained = tf.Variable(tf.ones(shape, tf.bool), trainable=False)
+        self._is_active = tf.Variable(tf.ones(shape, tf.bool), trainable=False)
         self._function = tf.function(self._step, autograph=False)
-        self._is_traced = False
 
     def start_epoch(self, learning_rate: float) -> None:
         """Sets the learning rate and starts the mean losses anew."""
@@ -107,15 +106,12 @@ class JointStep:
         Raises:
             StepError: If the step fails and nothing tells which student's fault it was.
         """
-        # The first call traces and compiles.
-        with as_step_errors(), measured("training" if self._is_traced else "tracing"):
+        with as_step_errors(), measured(part_of_call(self._function, "training")):
             self._function(x, y, weight, teacher_scores)
-        self._is_traced = True
 
-    def discard(self, indices: Sequence[int]) -> None:
-        """Leaves students out of all later steps."""
-        for index in indices:
-            self._is_trained[index].assign(False)
+    def set_active(self, active: Sequence[bool]) -> None:
+        """Says for each student whether later steps train it."""
+        self._is_active.assign(list(active))
 
     def mean_losses(self) -> list[float]:
         """Waits for the device and returns the K mean losses of the epoch so far.
@@ -153,7 +149,7 @@ class JointStep:
             return strategy.reduce("SUM", strategy.run(student, batch), axis=None)
 
         losses = []
-        healthy = self._is_trained & (self._bad_steps == 0)
+        healthy = self._is_active & (self._bad_steps == 0)
         for index in range(self._num_students):
             loss = tf.zeros([])
             if index not in self._failures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from esnac_tf.distillation.devices import on_replicas
 from esnac_tf.distillation.evaluation import Evaluation, Score, with_weight
 from esnac_tf.distillation.output_losses import named_parts
 from esnac_tf.distillation.output_masks import mask_of, masks_of, with_masks
 from esnac_tf.distillation.step_error import StepError, as_step_errors
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError, error_reason
-from esnac_tf.profiling import measured
+from esnac_tf.profiling import measured, part_of_call
 
 
 def evaluate(
@@ -122,9 +122,7 @@ class MetricEvaluation:
             metric.metric.reset_state()
         finite, total, loss = 0.0, 0.0, 0.0
         for x, y, weight in self._batches:
-            is_traced = forward.experimental_get_tracing_count() > 0
-            part = "evaluation" if is_traced else "tracing"
-            with as_step_errors(Exception), measured(part):
+            with as_step_errors(Exception), measured(part_of_call(forward, "evaluation")):
                 outputs, masks = self._together(forward(x))
                 labels, weights = self._together(y), self._together(weight)
             is_row = weights.numpy() > 0
@@ -189,9 +187,7 @@ class MetricEvaluation:
         replica = (
             tf.function(forward, autograph=False, jit_compile=True) if jit_compile else forward
         )
-        # TensorFlow takes functions of the same code for one that it traces again and again, and
-        # warns; a partial has no code.
-        return tf.function(functools.partial(_run, self._strategy, replica), autograph=False)
+        return on_replicas(self._strategy, replica)
 
     def _together(self, structure: Any) -> Any:
         """The rows of all replicas in one tensor."""
@@ -204,10 +200,6 @@ class MetricEvaluation:
             return tf.concat(self._strategy.experimental_local_results(value), axis=0)
 
         return tf.nest.map_structure(gather, structure)
-
-
-def _run(strategy: tf.distribute.Strategy, replica: Any, x: Any) -> Any:
-    return strategy.run(replica, (x,))
 
 
 def _finite_rows(outputs: Any) -> Any:

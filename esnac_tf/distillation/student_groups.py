@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from esnac_tf.distillation.freed_graphs import graphs_freed
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import (
     Batches,
@@ -47,6 +48,7 @@ def group_of(index: int, groups: Sequence[StudentGroup]) -> StudentGroup:
     return groups[index % len(groups)]
 
 
+@graphs_freed()
 def train_in_groups(
     groups: Sequence[StudentGroup],
     students: Sequence[keras.Model],
@@ -64,7 +66,8 @@ def train_in_groups(
     """Trains students as `train` does, each group in a thread of its own.
 
     A student comes out as if all were trained together. What is called back is called by one
-    thread at a time, with the students of one group.
+    thread at a time, with the students of one group. The memory of its graphs is given back at the
+    end (see `freed_graphs`).
 
     Args:
         groups: One or more.
@@ -147,7 +150,7 @@ def train_in_groups(
             batches,
             validation,
             config,
-            teacher=None if isinstance(batches, TeacherTargets) else groups[number].teacher,
+            teacher=groups[number].teacher,
             strategy=groups[number].strategy,
             on_epoch=group_on_epoch,
             on_batch=group_on_batch,

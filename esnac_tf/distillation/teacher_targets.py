@@ -7,7 +7,6 @@ epochs, and all of them learn from just what a pass of their own would have give
 
 from __future__ import annotations
 
-import functools
 import io
 import pathlib
 import threading
@@ -20,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.digests import digest_of
+from esnac_tf.distillation.devices import on_replicas
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
 from esnac_tf.files import replacing
@@ -88,9 +88,7 @@ class TeacherTargets:
         self._lock = threading.Lock()
 
         forward = scores_of(teacher, task, jit_compile)
-        # TensorFlow takes functions of the same code for one that it traces again and again, and
-        # warns; a partial has no code.
-        self._forward = tf.function(functools.partial(_run, strategy, forward), autograph=False)
+        self._forward = on_replicas(strategy, forward)
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """The batches of an epoch with their scores; `split` takes them apart.
@@ -149,10 +147,6 @@ class TeacherTargets:
     def _together(self, scores: Any) -> np.ndarray:
         parts = self._strategy.experimental_local_results(scores)
         return np.concatenate([part.numpy() for part in parts])
-
-
-def _run(strategy: tf.distribute.Strategy, forward: Callable[[Any], Any], x: Any) -> Any:
-    return strategy.run(forward, (x,))
 
 
 def scores_of(teacher: keras.Model, task: Task, jit_compile: bool) -> Callable[[Any], Any]:

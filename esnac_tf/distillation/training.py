@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import itertools
 import math
-import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from esnac_tf.distillation.at_once import AtOnce
 from esnac_tf.distillation.batch_normalization import batch_norm_for_training
+from esnac_tf.distillation.devices import check_divides
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.losses import DistillationLoss
@@ -42,56 +43,6 @@ OnBatch = Callable[[int, int], None]
 Discard = Callable[[int, Mapping[int, float], int], Sequence[int]]
 # Called with outcomes by the student's index.
 OnOutcomes = Callable[[Mapping[int, TrainingOutcome]], None]
-
-
-class AtOnce:
-    """How many students are trained at once: at first all, and what has room once memory ran out.
-
-    Several threads may use it.
-
-    Args:
-        told: Called with one line whenever it falls.
-
-    Attributes:
-        limit: How many at most; None: all.
-
-    Example:
-        >>> at_once = AtOnce(print)
-        >>> at_once.memory_ran_out(5)
-        Memory ran out with 5 students at once: 2 at a time are trained from now on.
-        >>> at_once.parts(range(5))
-        [[0, 1], [2, 3], [4]]
-    """
-
-    def __init__(self, told: Callable[[str], None] | None = None) -> None:
-        self.limit: int | None = None
-        self._told = told
-        self._most = 0  # that had room
-        self._lock = threading.Lock()
-
-    def parts(self, indices: Sequence[int]) -> list[list[int]]:
-        """The students in parts that are trained one after the other."""
-        size = self.limit or max(1, len(indices))
-        return [list(indices[i : i + size]) for i in range(0, len(indices), size)]
-
-    def had_room(self, num_students: int) -> None:
-        """Notes that so many students were trained at once."""
-        with self._lock:
-            self._most = max(self._most, num_students)
-
-    def memory_ran_out(self, num_students: int) -> None:
-        """Notes that so many students, more than one, are too many."""
-        with self._lock:
-            if self._most >= num_students:  # other students, or less memory, than then
-                self._most = 0
-            limit = max(num_students // 2, self._most)
-            if self.limit is None or limit < self.limit:
-                self.limit = limit
-                if self._told is not None:
-                    self._told(
-                        f"Memory ran out with {num_students} students at once: {limit} at a time "
-                        "are trained from now on."
-                    )
 
 
 class Batches(Protocol):
@@ -340,7 +291,7 @@ class _Run:
             if not any(active):
                 break
             secs = time.perf_counter() - start
-            records = {}
+            records, qualities = {}, {}
             for position, student in enumerate(progress):
                 if active[position]:
                     value = scores[position].value
@@ -348,14 +299,14 @@ class _Run:
                     record = EpochRecord(epoch, losses[position], value, quality, secs)
                     student.history.append(record)
                     records[indices[position]] = record
-                    if student.outcome().best_epoch == epoch:
+                    outcome = student.outcome()
+                    qualities[indices[position]] = outcome.quality
+                    if outcome.best_epoch == epoch:
                         student.best_weights = models[position].get_weights()
             self.on_epoch(epoch, records)
-            qualities = {i: progress[indices.index(i)].outcome().quality for i in records}
-            ended = self.discard(epoch, qualities, len(indices))
-            for index in ended:
+            for index in self.discard(epoch, qualities, len(indices)):
                 progress[indices.index(index)].is_discarded = True
-            step.discard([p for p, student in enumerate(progress) if not student.is_active])
+            step.set_active([student.is_active for student in progress])
 
         for model, student in zip(models, progress, strict=True):
             model.set_weights(student.best_weights)
@@ -414,12 +365,7 @@ def _check(
         )
     if len({id(model) for model in models}) < len(models):
         raise UserError("A model is given twice: students and teacher must be different models.")
-    replicas = strategy.num_replicas_in_sync
-    if batches.batch_size % replicas:
-        raise UserError(
-            f"The batch size must divide among the {replicas} replicas, "
-            f"received {batches.batch_size}."
-        )
+    check_divides(batches.batch_size, strategy)
     for model in models:
         if not model.built:
             raise UserError(f"The model {model.name!r} is not built: call it on inputs first.")
