@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from esnac_tf.distillation.devices import share_out
 from esnac_tf.distillation.step_error import as_step_errors
 from esnac_tf.distillation.task import class_scores
 from esnac_tf.errors import UserError
@@ -54,7 +55,7 @@ class Evaluation:
         jit_compile: bool = False,
     ) -> None:
         self._strategy = strategy
-        self._batches = strategy.experimental_distribute_dataset(dataset.map(with_weight))
+        self._batches = share_out(dataset.map(with_weight), strategy)
         # One function a model, so that XLA compiles the models one by one.
         self._forwards = [_forward(model, jit_compile) for model in models]
         self._traced: list[bool] = []

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from esnac_tf.distillation.devices import on_replicas
+from esnac_tf.distillation.devices import on_replicas, share_out
 from esnac_tf.distillation.evaluation import Evaluation, Score, with_weight
 from esnac_tf.distillation.output_losses import named_parts
 from esnac_tf.distillation.output_masks import mask_of, masks_of, with_masks
@@ -98,7 +98,7 @@ class MetricEvaluation:
         jit_compile: bool = False,
     ) -> None:
         self._strategy, self._task = strategy, task
-        self._batches = strategy.experimental_distribute_dataset(dataset.map(with_weight))
+        self._batches = share_out(dataset.map(with_weight), strategy)
         self._forwards = [self._forward(model, jit_compile) for model in models]
 
     def __call__(self, active: Sequence[bool]) -> list[Score]:

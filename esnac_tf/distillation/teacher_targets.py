@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.digests import digest_of
-from esnac_tf.distillation.devices import on_replicas
+from esnac_tf.distillation.devices import on_replicas, share_out
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
 from esnac_tf.files import replacing
@@ -139,7 +139,7 @@ class TeacherTargets:
     def _pass(self, dataset: tf.data.Dataset) -> list[Any]:
         """The teacher's scores of each batch, of all replicas together."""
         results = []
-        for x, *_ in self._strategy.experimental_distribute_dataset(dataset):
+        for x, *_ in share_out(dataset, self._strategy):
             scores = tf.nest.map_structure(self._together, self._forward(x))
             results.append(scores)
         return results

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.at_once import AtOnce
 from esnac_tf.distillation.batch_normalization import batch_norm_for_training
-from esnac_tf.distillation.devices import check_divides
+from esnac_tf.distillation.devices import check_divides, share_out
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.losses import DistillationLoss
@@ -321,8 +321,8 @@ class _Run:
                 f"Every batch must have {self.batches.batch_size} rows, received {rows}.\n"
                 "Drop the last rows: dataset.batch(batch_size, drop_remainder=True)."
             )
-        distributed = self.settings.strategy.experimental_distribute_dataset(dataset)
-        for number, batch in enumerate(distributed, start=1):
+        shared = share_out(dataset, self.settings.strategy)
+        for number, batch in enumerate(shared, start=1):
             if isinstance(self.batches, TeacherTargets):
                 step(*self.batches.split(batch))
             else:

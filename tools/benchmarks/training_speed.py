@@ -18,6 +18,7 @@ from benchmarks.cifar10 import DATA_DIR, cifar10_flags
 from benchmarks.timing import Finding, alternate, ratio
 from esnac_tf import teachers
 from esnac_tf.distillation import TrainingConfig, losses
+from esnac_tf.distillation.devices import share_out
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import scores_of
@@ -87,7 +88,7 @@ def distiller(size: str) -> Iterator[Finding]:
         )
 
     def joint() -> None:
-        for batch in batches:
+        for batch in share_out(batches, tf.distribute.get_strategy()):
             step(*batch)
         step.mean_losses()
 
@@ -160,7 +161,9 @@ def tracing(size: str) -> Iterator[Finding]:
         run_dir = pathlib.Path(folder) / "run"
         command = [sys.executable, "-m", "esnac_tf.search", f"--flagfile=flags/{recipe}.flags"]
         command += [*flags, f"--run_dir={run_dir}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)
+        code = subprocess.run(command, stdout=subprocess.DEVNULL, cwd=_ROOT).returncode
+        if code:
+            sys.exit(code)  # the search itself said why
         profile = json.loads((run_dir / "summary.json").read_text())["profile"]
     yield from profile_findings(recipe, profile, limit, detail)
 
