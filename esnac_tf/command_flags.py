@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from esnac_tf import acquisitions, datasets, exporters, objectives, strategies, teachers
+from esnac_tf import acquisitions, datasets, executors, exporters, objectives, strategies, teachers
 from esnac_tf.config import FULL_OPTIMIZERS, SearchConfig
 from esnac_tf.distillation import TEACHER_TARGETS, losses
 from esnac_tf.errors import UserError
@@ -274,6 +274,11 @@ _string(
     "Devices: one (none), all with each batch divided among them (mirrored), all with each student "
     "of the search on one of them (grouped), or all GPUs (auto), in a long search in the way that "
     "is faster.",
+)
+_string(
+    "executor",
+    _DEFAULTS.executor,
+    f"Where the students of the search are trained: {', '.join(executors.names())}.",
 )
 _boolean(
     "mixed_precision",

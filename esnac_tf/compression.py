@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from esnac_tf import strategies
+from esnac_tf import executors, strategies
 from esnac_tf.architecture import ActionSet
 from esnac_tf.best_students import BestStudents
 from esnac_tf.config import SearchConfig
@@ -24,6 +25,7 @@ from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
+from esnac_tf.executors import Executor, ExecutorContext
 from esnac_tf.final_students import finish, train_fully
 from esnac_tf.profiling import measured, profiled
 from esnac_tf.purpose import find_purpose
@@ -32,7 +34,7 @@ from esnac_tf.result import SearchResult
 from esnac_tf.scalars import ScalarWriter
 from esnac_tf.search_setup import SearchSetup, prepare, targets_folder
 from esnac_tf.strategies import StrategyContext
-from esnac_tf.trial import best_trial
+from esnac_tf.trial import Trial, best_trial
 
 
 def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -> keras.Model:
@@ -174,12 +176,12 @@ class _Search:
         with (
             ScalarWriter(self._run.tensorboard_path) as scalars,
             self._display.phase("Search", config.num_steps) as phase,
+            self._executor(functools.partial(self._keep, best, scalars)) as executor,
         ):
             for step in range(config.num_steps):
                 numbers = range(step * config.num_kernels, (step + 1) * config.num_kernels)
-                finished = [trial for trial in self.trials if trial.number in numbers]
-                evaluated: list[Evaluated] = []
-                if len(finished) < config.num_kernels:
+                known = self._trials_of(numbers)
+                if len(known) < config.num_kernels:
                     phase.update(f"step {step + 1}: choosing students")
                     with measured("surrogate"):
                         suggested = strategy.suggest(len(numbers))
@@ -187,24 +189,33 @@ class _Search:
                     if not proposals:
                         self._display.message("There is no student left that was not tried.")
                         break
-                    done = {trial.number for trial in finished}
-                    missing = {n: actions for n, actions in proposals.items() if n not in done}
-                    phase.update(f"step {step + 1}: {len(missing)} students")
-                    keep = functools.partial(self._keep, best, scalars)
-                    if missing:
-                        evaluated = self._evaluate(self._evaluator(), missing, step, keep)
-                    finished += [item.trial for item in evaluated]
-                    if evaluated:
-                        secs = max(item.trial.duration_secs for item in evaluated)
-                        self._display.step_finished(step, secs)
-                    require_success(finished, self.trials)
+                    phase.update(f"step {step + 1}: {len(proposals) - len(known)} students")
+                    self._train(executor, proposals, step)
+                trials = self._trials_of(numbers)
+                if new := [trial for trial in trials if trial not in known]:
+                    self._display.step_finished(step, max(trial.duration_secs for trial in new))
+                    require_success(trials, self.trials)
                 with measured("surrogate"):
-                    strategy.update(sorted(finished, key=lambda trial: trial.number))
-                phase.advance(is_new=bool(evaluated))
+                    strategy.update(trials)
+                phase.advance(is_new=bool(new))
         self._restore(best)
         # Also what a process with other settings kept here.
         shutil.rmtree(targets_folder(self._run), ignore_errors=True)
         return best
+
+    def _trials_of(self, numbers: Collection[int]) -> list[Trial]:
+        """Those trials of some numbers that are there, in the order of their numbers."""
+        trials = [trial for trial in self.trials if trial.number in numbers]
+        return sorted(trials, key=lambda trial: trial.number)
+
+    def _train(self, executor: Executor, proposals: Mapping[int, ActionSet], step: int) -> None:
+        """Trains the students that have no trial yet."""
+        known = {trial.number for trial in self._trials_of(proposals)}
+        missing = {number: a for number, a in proposals.items() if number not in known}
+        if missing:
+            executor.submit(missing, step)
+        while len(self._trials_of(missing)) < len(missing):
+            executor.wait()
 
     @measured("writing")
     def _keep(
@@ -219,7 +230,7 @@ class _Search:
         for index, trial in enumerate(self.trials[first:], start=first):
             leader = best_trial(self.trials[: index + 1])
             scalars.write(trial, leader.objective if leader else None)
-            self._display.trial_finished(trial, leader)
+            self._display.trial_finished(trial, leader, self._config.search_epochs)
 
     def _restore(self, best: BestStudents) -> None:
         """Trains those of the best again whose weights are not there; they come out the same."""
@@ -231,13 +242,17 @@ class _Search:
             self._display.message(
                 f"Training again for their weights: trials {', '.join(map(str, again))}."
             )
-            evaluator = self._evaluator(search_epochs=num_epochs, halving_factor=1)
-            best.keep(self._evaluate(evaluator, again, step))
+            changes = {"search_epochs": num_epochs, "halving_factor": 1}
+            with self._executor(best.keep, "local", **changes) as executor:
+                executor.submit(again, step)
+                executor.wait()
 
-    def _evaluator(self, **changes: Any) -> Evaluator:
-        """What evaluates students, with other settings than the search's where given."""
+    def _executor(
+        self, on_finished: OnFinished, name: str | None = None, **changes: Any
+    ) -> contextlib.AbstractContextManager[Executor]:
+        """What trains students, with other settings than the search's where given."""
         setup, config = self._setup, dataclasses.replace(self._config, **changes)
-        return Evaluator(
+        evaluator = Evaluator(
             builder=setup.builder,
             groups=setup.groups,
             teacher_measurement=setup.measured,
@@ -251,19 +266,10 @@ class _Search:
             halving_factor=config.halving_factor,
             at_once=setup.at_once,
         )
-
-    def _evaluate(
-        self,
-        evaluator: Evaluator,
-        proposals: Mapping[int, ActionSet],
-        step: int,
-        on_finished: OnFinished | None = None,
-    ) -> list[Evaluated]:
-        progress = self._setup.progress(f"Step {step + 1}", evaluator.config.epochs)
-        with progress as (on_epoch, on_batch):
-            return evaluator.evaluate(
-                proposals, step, on_epoch, on_batch, on_finished, self._config.num_kernels
-            )
+        context = ExecutorContext(
+            evaluator, on_finished, setup.display, setup.progress, config.num_kernels
+        )
+        return executors.opened(name or config.executor, context)
 
 
 def _config(config: SearchConfig | None, settings: Mapping[str, Any]) -> SearchConfig:

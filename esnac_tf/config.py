@@ -7,7 +7,7 @@ import math
 import numbers
 from typing import Any
 
-from esnac_tf import acquisitions, exporters, objectives, strategies
+from esnac_tf import acquisitions, executors, exporters, objectives, strategies
 from esnac_tf.architecture import CHANNEL_GROUPS, CHANNEL_IMPORTANCE, check_protect
 from esnac_tf.distillation import (
     DIRECTIONS,
@@ -24,14 +24,17 @@ from esnac_tf.surrogate import SurrogateConfig
 # Settings that are the name of something.
 _NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
           "metric", "metric_direction", "loss", "distillation_loss", "full_loss",
-          "full_optimizer", "teacher_targets", "distribute")  # fmt: skip
+          "full_optimizer", "teacher_targets", "distribute", "executor")  # fmt: skip
 
 # NumPy, and so keras.utils.set_random_seed, takes no larger seed.
 _SEED_LIMIT = 2**32
 
 # Settings that may differ between a run and its continuation: they change no trial.
 _FREE = ("num_steps", "num_best", "full_epochs", "full_optimizer", "full_learning_rate",
-         "full_loss", "teacher_targets", "export", "distribute")  # fmt: skip
+         "full_loss", "teacher_targets", "export", "distribute", "executor")  # fmt: skip
+
+# Settings that say which students are trained side by side.
+_PLACES = ("distribute", "executor")
 
 FULL_OPTIMIZERS = ("auto", *OPTIMIZERS)
 
@@ -95,6 +98,7 @@ class SearchConfig:
         distribute: "none" (one device), "mirrored" (each batch is divided among all devices),
             "grouped" (each student of the search is trained on one of them), or "auto": as
             "mirrored" on several GPUs, or in a long search what is faster there, else "none".
+        executor: Name of an executor: where the students of the search are trained.
         mixed_precision: Whether to compute in float16. None: on GPUs, in a long search, if that is
             faster there (`esnac_tf.calibration`). Kept teacher's outputs are of float32.
         jit_compile: Whether to compile training steps with XLA. None: in a long search, if that is
@@ -145,6 +149,7 @@ class SearchConfig:
     teacher_targets: str = "auto"
     full_loss: str = "cross_entropy"
     distribute: str = "auto"
+    executor: str = "local"
     mixed_precision: bool | None = None
     jit_compile: bool | None = None
     export: tuple[str, ...] = ("saved_model", "keras")
@@ -228,6 +233,7 @@ class SearchConfig:
         acquisitions.FAMILY.check(self.acquisition)
         objectives.get(self.objective)
         losses.FAMILY.check(self.full_loss)
+        executors.FAMILY.check(self.executor)
         for name in self.export:
             exporters.FAMILY.check(name)
         self.search_training()
@@ -287,7 +293,7 @@ class SearchConfig:
 
     def _is_free(self, name: str) -> bool:
         # Successive halving compares the students that are trained on one device.
-        return name in _FREE and not (name == "distribute" and self.halving_factor > 1)
+        return name in _FREE and not (name in _PLACES and self.halving_factor > 1)
 
     def _json(self) -> dict[str, Any]:
         return {

@@ -173,7 +173,9 @@ class Display:
         if not self._live and now - self._last_line_secs >= PLAIN_INTERVAL_SECS:
             self.message("; ".join(phase._standing(now) for phase in self._phases))
 
-    def trial_finished(self, trial: Trial, best: Trial | None) -> None:
+    def trial_finished(
+        self, trial: Trial, best: Trial | None, num_epochs: int | None = None
+    ) -> None:
         """Prints one line about a finished trial.
 
         Its seconds are not told here, as the trials of a step share them: see `step_finished`.
@@ -181,6 +183,7 @@ class Display:
         Args:
             trial: The trial.
             best: The trial with the best objective so far; None if none is complete.
+            num_epochs: Of a student that is trained to the end; of others theirs are told.
 
         Example:
             >>> from esnac_tf.architecture import ActionSet
@@ -202,6 +205,8 @@ class Display:
                 f"{count(trial.num_params)} parameters, "
                 f"objective {number(trial.objective)}{standing}"
             )
+            if num_epochs is not None and num_epochs != trial.num_epochs:
+                text += f", stopped after {trial.num_epochs} of {num_epochs} epochs"
         self.message(" ".join(f"Trial {trial.number}: {text}".split()))
 
     def step_finished(self, step: int, duration_secs: float) -> None:

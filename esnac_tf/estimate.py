@@ -86,7 +86,7 @@ def describe_search(
     if teacher_epochs:
         teacher_work = teacher_epochs * per_epoch * flops * _PASSES_OF_A_STEP
         lines.append(
-            f"Training of the teacher: {teacher_work:.1e} multiply-adds, "
+            f"Training of the teacher, if none is kept: {teacher_work:.1e} multiply-adds, "
             f"{_least(teacher_work * secs_per_operation)}."
         )
     return [

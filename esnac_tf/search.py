@@ -10,6 +10,7 @@ import datetime
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if FLAGS["help"].value:
             print(help_text())
             return 0
-        with profiled():
+        with profiled(), warnings.catch_warnings():
+            warnings.showwarning = _tell
             return _run()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -72,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python would complain again when it flushes the output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Prints a warning as a sentence, without the code that gave it."""
+    print(f"Warning: {message}", file=sys.stderr)
 
 
 def _run() -> int:

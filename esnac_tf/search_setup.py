@@ -134,6 +134,8 @@ def prepare(
         check_examples(model, tested, "test")
     distribution = get_strategy(config.distribute)
     check_divides(batches.batch_size, distribution)
+    if config.distribute in ("mirrored", "grouped") and distribution.num_replicas_in_sync == 1:
+        display.message(f"There is one device here: distribute={config.distribute} does nothing.")
     builder = StudentBuilder(model, graph, config.channel_importance)
     with distribution.scope():
         teacher = builder.teacher()

@@ -61,7 +61,7 @@ def trained_teacher(
         UserError: The teacher does not fit the data, its training failed, or the cache can't
             be written.
     """
-    stem = _file_stem(name, splits, training, batch_size, distribute, seed, weights)
+    stem = _file_stem(name, splits, training, batch_size, seed, weights)
     path = pathlib.Path(cache_dir) / f"{stem}.keras"
     if path.is_file():
         try:
@@ -138,18 +138,19 @@ def _file_stem(
     splits: Splits,
     training: TrainingConfig,
     batch_size: int,
-    distribute: str,
     seed: int,
     weights: str | None,
 ) -> str:
-    """A file name that changes with all settings and data that the weights depend on."""
+    """A file name that changes with all settings and data that the weights depend on.
+
+    They do not depend on the number of devices, but for rounding.
+    """
     # By name: the root offers `compress`, so a plain import of it would count as one upwards.
     version = importlib.import_module("esnac_tf").__version__
     settings: Mapping[str, Any] = {
         "teacher": name,
         "training": repr(training),
         "batch_size": batch_size,
-        "distribute": distribute,
         "seed": seed,
         "weights": weights,
         "data": digest_of((splits.x_train, splits.y_train)),

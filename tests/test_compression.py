@@ -248,9 +248,20 @@ class Interrupting(Display):
         super().__init__(quiet=True)
         self._number = number
 
-    def trial_finished(self, trial, best):
+    def trial_finished(self, trial, best, num_epochs=None):
         if trial.number == self._number:
             raise KeyboardInterrupt
+
+
+def test_devices_that_are_not_there_are_told(capsys):
+    if len(tf.config.list_logical_devices()) > 1:
+        pytest.skip("There are several devices.")
+    settings = {**toy.SHORT, "strategy": "random", "num_steps": 1, "num_kernels": 1}
+    search_students(
+        toy.teacher(), toy.TRAIN, toy.VALIDATION, display=Display(), distribute="grouped",
+        **{**settings, "full_epochs": 0},
+    )  # fmt: skip
+    assert "There is one device here: distribute=grouped does nothing." in capsys.readouterr().out
 
 
 class TestResume:

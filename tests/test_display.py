@@ -88,6 +88,13 @@ class TestTrialFinished:
             "(best 0.9000, trial 2)\n"
         )
 
+    def test_a_student_that_was_stopped_early_says_so(self):
+        stopped, ended = make_trial(3, num_epochs=1), make_trial(3, num_epochs=5)
+        line = "Trial 3: accuracy 91.24 %, 1,234,567 parameters, objective 0.8124 (best so far)"
+        for trial, more in ((stopped, ", stopped after 1 of 5 epochs"), (ended, "")):
+            text = printed(lambda display, t=trial: display.trial_finished(t, t, 5))
+            assert text == f"{line}{more}\n"
+
     def test_a_failed_trial_says_why_in_one_line_without_control_characters(self):
         trial = make_trial(
             3,

@@ -26,7 +26,7 @@ PAPER = [path for path in RECIPES if path.name.startswith("paper_")]
 # Settings that are not the method's: they are left to the machine and the user.
 NOT_THE_METHOD = {
     "distribute", "mixed_precision", "jit_compile", "export", "metric", "metric_direction", "loss",
-    "protect", "round_channels_to", "max_params", "teacher_targets",
+    "protect", "round_channels_to", "max_params", "teacher_targets", "executor",
 }  # fmt: skip
 
 

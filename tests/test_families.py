@@ -2,7 +2,7 @@
 
 import pytest
 
-from esnac_tf import acquisitions, datasets, exporters, strategies
+from esnac_tf import acquisitions, datasets, executors, exporters, strategies
 from esnac_tf.distillation import losses
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.families import Family
@@ -10,7 +10,14 @@ from esnac_tf.families import Family
 
 @pytest.mark.parametrize(
     "family",
-    [acquisitions.FAMILY, datasets.FAMILY, exporters.FAMILY, losses.FAMILY, strategies.FAMILY],
+    [
+        acquisitions.FAMILY,
+        datasets.FAMILY,
+        executors.FAMILY,
+        exporters.FAMILY,
+        losses.FAMILY,
+        strategies.FAMILY,
+    ],
     ids=lambda family: family.kind,
 )
 def test_every_member_is_imported_by_its_name_and_others_are_told(family):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -510,6 +511,19 @@ def recorder(folder, tmp_path, monkeypatch):
 
 
 NAMED = ["search", "--teacher=resnet18(width=1)", "--dataset=data.npz", "--run_dir=run"]
+
+
+def test_a_warning_is_told_as_a_sentence(monkeypatch, capsys):
+    def warn():
+        warnings.warn("That is slow.", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(search, "_run", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert search.main(NAMED) == 0
+    search.FLAGS.unparse_flags()
+    assert capsys.readouterr().err == "Warning: That is slow.\n"
 
 
 class TestFinishedRunOfANamedTeacher:

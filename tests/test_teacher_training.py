@@ -72,13 +72,10 @@ def test_the_file_is_named_by_all_that_the_weights_depend_on(monkeypatch):
         splits=SPLITS,
         training=TRAINING,
         batch_size=16,
-        distribute="none",
         seed=0,
         weights=None,
     ):
-        return teacher_training._file_stem(
-            name, splits, training, batch_size, distribute, seed, weights
-        )
+        return teacher_training._file_stem(name, splits, training, batch_size, seed, weights)
 
     def changed(part):
         """One pixel, or one label, is another."""
@@ -102,7 +99,6 @@ def test_the_file_is_named_by_all_that_the_weights_depend_on(monkeypatch):
         stem(training=dataclasses.replace(TRAINING, epochs=2)),
         stem(batch_size=8),
         stem(seed=1),
-        stem(distribute="mirrored"),
         stem(weights="imagenet"),
     ]
     with monkeypatch.context() as patch:

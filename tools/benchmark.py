@@ -50,15 +50,23 @@ BENCHMARKS = {
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the benchmarks; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=f"The benchmarks are {', '.join(BENCHMARKS)}."
+    )
     parser.add_argument("--only", default="", help="regular expression for the benchmarks' names")
-    parser.add_argument("--size", choices=("small", "full"), default="small")
+    parser.add_argument(
+        "--size", choices=("small", "full"), default="small", help="small: minutes on 2 cores"
+    )
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         return run_child(options.child, options.size, options.json)
-    names = [name for name in BENCHMARKS if re.search(options.only, name)]
+    try:
+        names = [name for name in BENCHMARKS if re.search(options.only, name)]
+    except re.error as error:
+        print(f"--only must be a regular expression, received {options.only!r}: {error}.")
+        return 2
     if not names:
         print(f"No benchmark matches {options.only!r}.\nThere are {', '.join(BENCHMARKS)}.")
         return 2

@@ -5,6 +5,7 @@
 | `training.py` | `train`: the epochs, the best epoch's weights, failures kept apart |
 | `joint_step.py` | one `tf.function`: the teacher's pass, then every student's update |
 | `student_update.py` | one student's loss, gradients and optimizer, on one replica |
+| `optimizers.py` | Keras's optimizers in one operation a variable |
 | `step_error.py` | a student's errors, told from those of data and machines |
 | `at_once.py` | how many students have room at once |
 | `student_groups.py` | `train_in_groups`: students shared out among devices |

@@ -21,7 +21,8 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
     Args:
         name: "none": one device, TensorFlow's default. "mirrored": every GPU of this machine,
-            or every logical CPU device if there is no GPU. "auto": "mirrored" if there is
+            or every logical CPU device if there is no GPU; one alone is the default. "auto":
+            "mirrored" if there is
             more than one GPU, else "none". "grouped": as "mirrored"; the students of a search
             step are shared out among the devices, each trained on one (`one_device_strategies`).
 
@@ -41,7 +42,7 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
         )
     import tensorflow as tf  # Takes seconds; the names are needed at once.
 
-    if name == "none" or (name == "auto" and num_gpus() < 2):
+    if name == "none" or (name == "auto" and num_gpus() < 2) or len(_devices()) == 1:
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy(_devices())
 
@@ -72,7 +73,7 @@ def share_out(dataset: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any
     options = tf.data.Options()
     options.autotune.enabled = False  # what is left to it runs on all cores
     dataset = dataset.with_options(options)
-    if len(tf.config.list_logical_devices()) == 1:
+    if strategy.num_replicas_in_sync == 1:
         return dataset  # a distributed one has iterators of its own, and those are tuned
     return strategy.experimental_distribute_dataset(dataset)
 

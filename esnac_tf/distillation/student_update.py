@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.mixed_precision import computes_in_float16
+from esnac_tf.distillation.optimizers import build_optimizer
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.training_config import TrainingConfig
 from esnac_tf.errors import UserError
@@ -125,18 +126,6 @@ class StudentUpdate:
             else tf.convert_to_tensor(gradient) + tf.cast(decay, variable.dtype) * variable
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
-
-
-def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a config; weight decay is left to `StudentUpdate`.
-
-    Example:
-        >>> type(build_optimizer(TrainingConfig.search())).__name__
-        'Adam'
-    """
-    if config.optimizer == "sgd":
-        return keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
-    return keras.optimizers.Adam(config.learning_rate)
 
 
 def _shapes(outputs: Any) -> str:

@@ -339,7 +339,7 @@ def _precision(
     if not config.mixed_precision:
         return contextlib.nullcontext()
     if not tf.config.list_logical_devices("GPU"):
-        warnings.warn("mixed_precision on CPUs is several times slower than float32.", stacklevel=3)
+        warnings.warn("mixed_precision on CPUs is 2 to 25 times slower than float32.", stacklevel=3)
     return float16_compute(models)
 
 
