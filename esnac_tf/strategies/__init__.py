@@ -25,14 +25,15 @@ FAMILY = Family("strategy", __name__, frozenset({"history"}))
 class Strategy(Protocol):
     """Proposes students, and learns from what became of them."""
 
-    def suggest(self, count: int) -> list[ActionSet]:
+    def suggest(self, count: int, pending: Sequence[ActionSet] = ()) -> list[ActionSet]:
         """Proposes students that were not proposed before, all different.
 
-        All randomness comes from the seed and the number of trials known, so a search that is
-        resumed proposes what an uninterrupted one would have.
+        All randomness comes from the seed and the number of students proposed so far, so a search
+        that is resumed proposes what an uninterrupted one would have.
 
         Args:
             count: How many, at least 1.
+            pending: Students that were proposed and are still evaluated.
 
         Returns:
             `count` action sets; fewer if no new students can be found.

@@ -6,7 +6,7 @@ Compression", ICLR 2019, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,8 @@ class Esnac:
     whose objective is 0, is one of them): anew, or with `warm_steps` on from the last step. Each
     kernel scores `num_candidates` random
     students with the acquisition function and proposes the best that nobody proposed yet. The
-    students of the first step, when nothing is known, are random.
+    students of the first step, when nothing is known, are random. Of students that are still
+    evaluated the kernels believe what they predict (`Surrogate.believe`).
 
     Args:
         context: The search space and the settings.
@@ -52,9 +53,13 @@ class Esnac:
         self._is_warm = False
         self._failure: SurrogateError | None = None
 
-    def suggest(self, count: int) -> list[ActionSet]:
-        """Proposes one student for each kernel; the kernels take turns if there are fewer."""
-        _, pool_seed, _ = self._history.seeds(3)
+    def suggest(self, count: int, pending: Sequence[ActionSet] = ()) -> list[ActionSet]:
+        """Proposes one student for each kernel; the kernels take turns if there are fewer.
+
+        They go on taking turns from one call to the next.
+        """
+        history = self._history.ahead(pending)
+        _, pool_seed, _ = history.seeds(3)
         generator = np.random.default_rng(pool_seed)
         chosen = self._space.teacher()[:0]
         if self._history.complete:
@@ -62,20 +67,22 @@ class Esnac:
                 self._surrogate = Surrogate(
                     NUM_FEATURES, self._context.surrogate, columns=self._encoder.columns
                 )
-            pools = [
-                self._history.new(self._space.sample(self._context.num_candidates, generator))
-                for _ in range(min(count, self._context.surrogate.num_kernels))
-            ]
+            num_kernels = self._context.surrogate.num_kernels
+            pools = {
+                (history.num_proposed + turn) % num_kernels: history.new(
+                    self._space.sample(self._context.num_candidates, generator)
+                )
+                for turn in range(min(count, num_kernels))
+            }
             try:
                 self._fit()
+                self._surrogate.believe(self._encode(self._space.from_actions(pending)))
                 scores = self._score(pools)
             except SurrogateError as error:
                 logging.warning("The surrogate failed, this step is random: %s", error)
             else:
-                chosen = self._choose(count, pools, scores)
-        chosen = self._history.draw(
-            count, lambda number: self._space.sample(number, generator), chosen
-        )
+                chosen = self._choose(count, list(pools.values()), scores)
+        chosen = history.draw(count, lambda number: self._space.sample(number, generator), chosen)
         return self._space.to_actions(chosen)
 
     def update(self, trials: Sequence[Trial]) -> None:
@@ -109,15 +116,15 @@ class Esnac:
         if self._failure is not None:
             raise self._failure
 
-    def _score(self, pools: list[Candidates]) -> list[npt.NDArray[np.float64]]:
-        """Acquisition values: for each pool, each kernel's own, one for each candidate."""
+    def _score(self, pools: Mapping[int, Candidates]) -> list[npt.NDArray[np.float64]]:
+        """Acquisition values: for each pool, by its kernel's number, one for each candidate."""
         assert self._surrogate is not None
-        longest = max(pools, key=len)
+        longest = max(pools.values(), key=len)
         if not len(longest):
             return [np.zeros(0) for _ in pools]
         # A kernel without a pool of its own scores another's, and nobody looks at its scores.
         num_kernels = self._context.surrogate.num_kernels
-        own = [*pools, *[longest] * (num_kernels - len(pools))]
+        own = [pools.get(kernel, longest) for kernel in range(num_kernels)]
         filled = [pool if len(pool) else longest for pool in own]
         best = self._surrogate.best_observations
         scores = []
@@ -127,7 +134,7 @@ class Esnac:
             predictive = self._surrogate.predict(np.stack(encodings))
             scores.append(np.asarray(self._acquisition(predictive, best)))
         table = np.concatenate(scores, axis=1)
-        return [table[index, : len(pool)] for index, pool in enumerate(pools)]
+        return [table[kernel, : len(pool)] for kernel, pool in pools.items()]
 
     def _choose(
         self, count: int, pools: list[Candidates], scores: list[npt.NDArray[np.float64]]

@@ -28,10 +28,11 @@ class Evolution:
         self._space = context.space
         self._history = History(context.space, context.seed)
 
-    def suggest(self, count: int) -> list[ActionSet]:
+    def suggest(self, count: int, pending: Sequence[ActionSet] = ()) -> list[ActionSet]:
         """Proposes mutants of good young students."""
-        generator = self._history.generator()
-        population = self._history.complete[-POPULATION_SIZE:]
+        history = self._history.ahead(pending)
+        generator = history.generator()
+        population = history.complete[-POPULATION_SIZE:]
 
         def sample(number: int) -> Candidates:
             return self._space.sample(number, generator)
@@ -44,11 +45,11 @@ class Evolution:
             return self._space.mutate(parents, generator)
 
         if len(population) < TOURNAMENT_SIZE:
-            found = self._history.draw(count, sample)
+            found = history.draw(count, sample)
         else:
-            found = self._history.draw(count, mutate)
+            found = history.draw(count, mutate)
             # Few mutants of good students may be left, and yet many students.
-            found = self._history.draw(count, sample, found)
+            found = history.draw(count, sample, found)
         return self._space.to_actions(found)
 
     def update(self, trials: Sequence[Trial]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from esnac_tf.architecture import ActionSet
 from esnac_tf.search_space.candidates import Candidates
 from esnac_tf.search_space.space import SearchSpace
 from esnac_tf.trial import Trial
@@ -27,8 +29,23 @@ class History:
         self._space = space
         self._seed = seed
         self.trials: list[Trial] = []
+        self._num_pending = 0
         # The teacher is known: it is no student.
         self._tried = space.teacher().codes()
+
+    def ahead(self, pending: Sequence[ActionSet]) -> History:
+        """The history while students are still evaluated: they count as tried."""
+        if not pending:
+            return self
+        ahead = copy.copy(self)
+        ahead._num_pending = len(pending)
+        ahead._tried = np.concatenate([self._tried, self._space.from_actions(pending).codes()])
+        return ahead
+
+    @property
+    def num_proposed(self) -> int:
+        """How many students were proposed so far."""
+        return len(self.trials) + self._num_pending
 
     def extend(self, trials: Sequence[Trial]) -> None:
         """Takes in finished trials, failed ones included: they are not proposed again."""
@@ -42,9 +59,14 @@ class History:
         return [trial for trial in self.trials if trial.is_complete]
 
     def seeds(self, count: int, num_trials: int | None = None) -> list[int]:
-        """Seeds for the next step, from the seed and the number of trials, all by default."""
+        """Seeds for the next step, from the seed and a number of trials.
+
+        Args:
+            count: How many seeds.
+            num_trials: The number of trials; None: of all students that were proposed.
+        """
         if num_trials is None:
-            num_trials = len(self.trials)
+            num_trials = self.num_proposed
         sequence = np.random.SeedSequence([self._seed, num_trials])
         return [int(seed) for seed in sequence.generate_state(count)]
 

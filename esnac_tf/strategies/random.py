@@ -17,10 +17,11 @@ class RandomSearch:
         self._space = context.space
         self._history = History(context.space, context.seed)
 
-    def suggest(self, count: int) -> list[ActionSet]:
+    def suggest(self, count: int, pending: Sequence[ActionSet] = ()) -> list[ActionSet]:
         """Draws `count` new students."""
-        generator = self._history.generator()
-        drawn = self._history.draw(count, lambda number: self._space.sample(number, generator))
+        history = self._history.ahead(pending)
+        generator = history.generator()
+        drawn = history.draw(count, lambda number: self._space.sample(number, generator))
         return self._space.to_actions(drawn)
 
     def update(self, trials: Sequence[Trial]) -> None:

@@ -31,12 +31,20 @@ tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)
+class _Observed:
+    """Embeddings `[K, N, D]`, observations `[N]` or `[K, N]`, and each kernel's own, `[K, N]`."""
+
+    embedded: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float64]
+    subset: npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Conditioned:
     """What predictions depend on beside the weights."""
 
+    observed: _Observed
     posterior: gaussian_process.Posterior
-    observations: npt.NDArray[np.float64]
-    subset: npt.NDArray[np.bool_]
 
 
 class Surrogate(tf.Module):
@@ -141,8 +149,8 @@ class Surrogate(tf.Module):
         Raises:
             RuntimeError: Nothing was fitted yet.
         """
-        conditioned = self._require_conditioned()
-        observations = np.where(conditioned.subset, conditioned.observations, -np.inf)
+        observed = self._require_conditioned().observed
+        observations = np.where(observed.subset, observed.values, -np.inf)
         return np.max(observations, axis=-1)
 
     @property
@@ -152,8 +160,7 @@ class Surrogate(tf.Module):
         Raises:
             RuntimeError: Nothing was fitted yet.
         """
-        conditioned = self._require_conditioned()
-        return conditioned.subset.copy()
+        return self._require_conditioned().observed.subset.copy()
 
     def fit(
         self,
@@ -230,6 +237,57 @@ class Surrogate(tf.Module):
         _, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = None
         self._condition(data, self._draw_subset(data, int(subset_seed)))
+
+    def believe(self, candidates: npt.ArrayLike) -> None:
+        """Takes candidates whose observations are still to come for what is predicted of them.
+
+        Means stay as they are, and what is near a candidate is less uncertain from now on, until
+        the next `fit` or `condition`: so the next choice lies elsewhere. It is the kriging
+        believer [1]. `subset` and `best_observations` know nothing of it.
+
+        Args:
+            candidates: Floats `[M, T, F]`: all of them; those given before are forgotten. M may
+                be 0.
+
+        Raises:
+            RuntimeError: Nothing was fitted yet.
+            ValueError: Shapes don't fit.
+            SurrogateError: Candidates or their embeddings are not finite.
+
+        Sources:
+            [1] Ginsbourger, Le Riche, Carraro. Kriging Is Well-Suited to Parallelize
+                Optimization. 2010, section 4.2.
+
+        Example:
+            >>> config = SurrogateConfig(num_kernels=2, num_layers=1, hidden_size=4)
+            >>> surrogate = Surrogate(num_features=5, config=config)
+            >>> surrogate.condition(np.zeros([1, 6, 5]), [0.5], seed=0)
+            >>> before = surrogate.predict(np.ones([1, 6, 5]))
+            >>> surrogate.believe(np.ones([1, 6, 5]))
+            >>> after = surrogate.predict(np.ones([1, 6, 5]))
+            >>> np.allclose(before.mean(), after.mean())
+            True
+            >>> bool(np.all(after.stddev() < before.stddev()))
+            True
+        """
+        observed = self._require_conditioned().observed
+        if not len(np.asarray(candidates)):
+            posterior = self._posterior(observed)
+        else:
+            candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
+            embedded = self._embed_all(candidates)
+            if not np.isfinite(embedded).all():
+                raise SurrogateError("An embedding of a candidate is not finite.")
+            mean, _ = self._posterior(observed).predict(embedded)
+            known = np.broadcast_to(observed.values, observed.subset.shape)
+            posterior = self._posterior(
+                _Observed(
+                    np.concatenate([observed.embedded, embedded], axis=1),
+                    np.concatenate([known, mean], axis=1),
+                    np.concatenate([observed.subset, np.ones(mean.shape, np.bool_)], axis=1),
+                )
+            )
+        self._conditioned = _Conditioned(observed, posterior)
 
     def predict(self, candidates: npt.ArrayLike) -> Any:
         """Predicts the noise-free objective of each candidate by itself.
@@ -344,14 +402,17 @@ class Surrogate(tf.Module):
         embedded = self._embed_all(data.encodings)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
-        posterior = gaussian_process.Posterior(
+        observed = _Observed(embedded, data.observations, subset)
+        self._conditioned = _Conditioned(observed, self._posterior(observed))
+
+    def _posterior(self, observed: _Observed) -> gaussian_process.Posterior:
+        return gaussian_process.Posterior(
             self.kernel.on_embeddings(),
-            embedded,
-            data.observations,
+            observed.embedded,
+            observed.values,
             self.config.observation_noise_variance,
-            mask=subset,
+            mask=observed.subset,
         )
-        self._conditioned = _Conditioned(posterior, data.observations, subset)
 
     def _embed_all(self, sequences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Embeddings `[K, N, D]` of sequences `[N, T, C]` or `[K, N, T, C]`."""

@@ -100,6 +100,25 @@ class TestContract:
         resumed.update(first[3:5])
         assert resumed.suggest(2) == [trial.actions for trial in first[5:]]
 
+    def test_what_is_still_evaluated_is_not_proposed_again(self, name, space):
+        strategy = make(name, space)
+        known = search(strategy, (3,))
+        pending: list[ActionSet] = []
+        for _ in range(4):
+            [proposal] = strategy.suggest(1, pending)
+            assert proposal not in [*pending, *(trial.actions for trial in known)]
+            pending.append(proposal)
+        # What is asked for again comes again, whatever was asked for in between.
+        assert strategy.suggest(1, pending[:2]) == [pending[2]]
+        assert strategy.suggest(1) == [pending[0]]
+
+    def test_nothing_is_left_where_the_rest_is_pending(self, name, small_space):
+        strategy = make(name, small_space)
+        trials = search(strategy, (4,))
+        pending = strategy.suggest(4)
+        assert len(trials) + len(pending) == 8
+        assert strategy.suggest(1, pending) == []
+
     def test_failed_trials_alone_teach_only_what_not_to_try(self, name, space):
         trials = search(make(name, space), (3, 3), failing=range(6))
         assert len({trial.actions for trial in trials}) == 6
@@ -146,7 +165,10 @@ class FakeSurrogate:
     def __init__(self, num_features, config, columns):
         self.config = config
         self.best_observations = np.zeros(config.num_kernels)
-        self.fitted = []
+        self.fitted, self.believed = [], []
+
+    def believe(self, encodings):
+        self.believed.append(len(encodings))
 
     def fit(self, encodings, observations, seed, warm_start):
         self.fitted.append((encodings, observations, seed, warm_start))
@@ -190,6 +212,18 @@ class TestEsnac:
             encoded = strategy._encode(space.from_actions(proposals[kernel::2]))
             scores = sign * encoded.sum(axis=(1, 2))
             assert np.all(np.diff(scores) <= 0)
+
+    def test_kernels_go_on_taking_turns(self, fake, space):
+        strategy, drawn = fake
+        pending = []
+        for number in range(4):
+            [proposal] = strategy.suggest(1, pending)
+            scores = strategy._encode(drawn[-1]).sum(axis=(1, 2))
+            own = strategy._encode(space.from_actions([proposal])).sum()
+            is_new = np.isin(drawn[-1].codes(), space.from_actions(pending).codes(), invert=True)
+            assert own == (scores[is_new].max() if number % 2 == 0 else scores[is_new].min())
+            pending.append(proposal)
+        assert strategy._surrogate.believed == [0, 1, 2, 3]
 
     def test_what_another_kernel_proposed_is_skipped(self, fake):
         strategy, _ = fake

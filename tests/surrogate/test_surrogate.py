@@ -222,6 +222,46 @@ def test_best_observations_are_those_of_the_subset(surrogate):
     assert surrogate.best_observations.shape == (K,)
 
 
+def test_what_is_believed_lowers_uncertainty_alone(surrogate):
+    encodings, observations = random_data(12)
+    surrogate.fit(encodings, observations, seed=0)
+    pending, _ = random_data(4, seed=5)
+    candidates = np.concatenate([pending, random_data(6, seed=6)[0]])
+    before, best = surrogate.predict(candidates), surrogate.best_observations
+    surrogate.believe(pending[:1])
+    surrogate.believe(pending)
+    after = surrogate.predict(candidates)
+    np.testing.assert_allclose(after.mean(), before.mean(), atol=1e-9)
+    assert (after.stddev().numpy() <= before.stddev().numpy() + 1e-12).all()
+    assert (after.stddev().numpy()[:, :4] < before.stddev().numpy()[:, :4]).all()
+    np.testing.assert_array_equal(surrogate.best_observations, best)
+    assert surrogate.subset.shape == (K, 12)
+    # As if the pending ones had been observed with what was predicted, by each kernel.
+    noise = CONFIG.observation_noise_variance
+    for kernel in range(K):
+        own = surrogate.subset[kernel]
+        points = np.concatenate([encodings[own], pending, candidates])
+        embedded = tf.cast(surrogate.embedding(points), tf.float64)
+        gram = surrogate.kernel.on_embeddings().matrix(embedded, embedded).numpy()[kernel]
+        known = int(own.sum()) + 4
+        inverse = np.linalg.inv(gram[:known, :known] + noise * np.eye(known))
+        cross = gram[known:, :known]
+        variance = np.diag(gram)[known:] - np.sum(cross @ inverse * cross, axis=1)
+        np.testing.assert_allclose(after.stddev().numpy()[kernel] ** 2, variance, atol=1e-6)
+    surrogate.believe(pending[:0])
+    np.testing.assert_allclose(surrogate.predict(candidates).stddev(), before.stddev())
+
+
+@pytest.mark.parametrize("case", ["one", "constant", "duplicates"])
+def test_beliefs_of_awkward_data_are_finite(surrogate, case):
+    encodings, observations = random_data(1 if case == "one" else 8)
+    if case == "constant":
+        observations = np.zeros_like(observations)
+    surrogate.fit(encodings, observations, seed=0)
+    surrogate.believe(np.repeat(encodings[:1], 3, axis=0) if case == "duplicates" else encodings)
+    assert np.isfinite(surrogate.predict(encodings).stddev()).all()
+
+
 @pytest.mark.parametrize("case", ["duplicates", "constant", "zeros"])
 def test_awkward_data_are_no_error(surrogate, case):
     encodings, observations = random_data(10)
