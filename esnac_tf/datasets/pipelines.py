@@ -7,7 +7,9 @@ are fixed, so a training step is traced once. Shape letters: N pictures, B batch
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -100,6 +102,15 @@ class TrainingBatches:
             ],
             autograph=False,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On its way to another process it is its arrays."""
+        augmentation = "crop_flip" if self._augment else None
+        fill = None if self._fill is None else self._fill.numpy()
+        make = functools.partial(
+            TrainingBatches, augmentation=augmentation, fill=fill, seed=self._seed
+        )
+        return make, (self._x.numpy(), self._y.numpy(), self.batch_size)
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """The batches of one epoch.

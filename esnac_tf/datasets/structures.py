@@ -53,6 +53,15 @@ class StructuredBatches:
         self.num_batches = num_examples // self.batch_size
         self._seed, self._num_examples = seed, num_examples
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On its way to another process it is its arrays."""
+
+        def array(part: tf.Tensor) -> np.ndarray:
+            return part.numpy().astype("S") if part.dtype == tf.string else part.numpy()
+
+        x, y, *weight = tf.nest.map_structure(array, self._parts)
+        return StructuredBatches, (x, y, self.batch_size, self._seed, *weight)
+
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """The batches of one epoch, (x, y) or (x, y, weight) with arrays [B, ...].
 

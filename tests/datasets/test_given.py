@@ -1,5 +1,7 @@
 """Data as the user gives it becomes batches."""
 
+import pickle
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +11,7 @@ from esnac_tf.datasets.given import (
     given_evaluation_batches,
     given_training_batches,
 )
+from esnac_tf.datasets.structures import StructuredBatches
 
 X = np.arange(20, dtype="float32").reshape(10, 2)
 Y = np.arange(10) % 3
@@ -136,6 +139,18 @@ def test_weights_stay_with_their_examples(data, is_classifier):
         for x, y, weight in zip(*rows, strict=True):
             [index] = np.flatnonzero((x == X).all(axis=1))
             assert (y, weight) == (Y[index], np.float32(WEIGHT[index]))
+
+
+@pytest.mark.parametrize("weight", [None, np.arange(6, dtype=np.float32)])
+def test_structured_batches_go_to_another_process(weight):
+    x = {"a": np.arange(6.0), "b": [np.array(["one", "two", "six"] * 2)]}
+    batches = StructuredBatches(x, np.arange(6), 2, seed=1, weight=weight)
+    copy = pickle.loads(pickle.dumps(batches))
+    for batch, other in zip(batches.epoch(4), copy.epoch(4), strict=True):
+        tf.nest.assert_same_structure(batch, other)
+        for part, part_copy in zip(tf.nest.flatten(batch), tf.nest.flatten(other), strict=True):
+            assert part.dtype == part_copy.dtype
+            np.testing.assert_array_equal(part, part_copy)
 
 
 def test_the_last_batch_of_weighted_arrays_is_filled_up():

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -64,6 +65,18 @@ def test_an_epoch_depends_on_nothing_but_seed_and_number(augmentation):
     reseeded = contents(TrainingBatches(x, y, 8, augmentation=augmentation, seed=4).epoch(0))
     for different in (epochs[1], epochs[2], reseeded):
         assert not np.array_equal(different[0][1], epochs[0][0][1])
+
+
+@pytest.mark.parametrize("augmentation", [None, "crop_flip"])
+def test_batches_go_to_another_process(augmentation):
+    x = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3)).astype(np.uint8)
+    batches = TrainingBatches(x, np.arange(10), 4, augmentation=augmentation, seed=3)
+    copy = pickle.loads(pickle.dumps(batches))
+    assert (copy.batch_size, copy.num_batches) == (4, 2)
+    for epoch in range(2):
+        for (x, y), (x_copy, y_copy) in zip(batches.epoch(epoch), copy.epoch(epoch), strict=True):
+            np.testing.assert_array_equal(x, x_copy)
+            np.testing.assert_array_equal(y, y_copy)
 
 
 def test_crops_differ_between_epochs_and_batches():
