@@ -46,7 +46,7 @@ class BestStudents:
         """Writes the weights of students, as far as they are here."""
         for item in evaluated:
             if item.student is not None:
-                save_weights(item.student, self._path(item.trial))
+                save_weights(item.student(), self._path(item.trial))
 
     def lost(self) -> list[Trial]:
         """Those whose weights are not there, as when more are to be kept than at first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +36,13 @@ BUILD_ERRORS = (ValueError, TypeError, KeyError, tf.errors.OpError, MemoryError)
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """A finished trial and its student; a failed trial has none."""
+    """A finished trial and what gives its student; a failed trial has none.
+
+    The student may be far away: it is fetched only if its weights are kept.
+    """
 
     trial: Trial
-    student: keras.Model | None
+    student: Callable[[], keras.Model] | None
 
 
 # Called with results as they come.
@@ -146,7 +150,8 @@ class Evaluator:
                 number = numbers[index]
                 student = students[number]
                 trial = self._trial(number, proposals[number], student, outcome, step, start)
-                finished[number] = Evaluated(trial, student if trial.is_complete else None)
+                get = functools.partial(students.__getitem__, number)
+                finished[number] = Evaluated(trial, get if trial.is_complete else None)
             finish(finished)
 
         train_in_groups(

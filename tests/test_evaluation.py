@@ -82,7 +82,7 @@ def test_numbers_can_be_computed_again_from_the_student(evaluated, evaluator):
     for item in evaluated:
         if item.student is None:
             continue
-        trial, student = item.trial, item.student
+        trial, student = item.trial, item.student()
         num_params = sum(int(np.prod(weight.shape)) for weight in student.trainable_weights)
         assert trial.num_params == num_params
         # Multiply-adds of Dense layers are the sizes of their kernels.
@@ -120,7 +120,7 @@ def test_the_others_do_not_notice(evaluated, evaluator):
     assert batches == [(epoch, step) for epoch in (1, 2) for step in range(1, 7)]
     for item, other in zip(alone, (evaluated[0], evaluated[3]), strict=True):
         assert item.trial.objective == other.trial.objective
-        weights = zip(item.student.get_weights(), other.student.get_weights(), strict=True)
+        weights = zip(item.student().get_weights(), other.student().get_weights(), strict=True)
         for one, same in weights:
             np.testing.assert_array_equal(one, same)
 
