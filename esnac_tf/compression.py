@@ -181,6 +181,7 @@ class _Search:
             for step in range(config.num_steps):
                 numbers = range(step * config.num_kernels, (step + 1) * config.num_kernels)
                 known = self._trials_of(numbers)
+                missing: dict[int, ActionSet] = {}
                 if len(known) < config.num_kernels:
                     phase.update(f"step {step + 1}: choosing students")
                     with measured("surrogate"):
@@ -189,15 +190,16 @@ class _Search:
                     if not proposals:
                         self._display.message("There is no student left that was not tried.")
                         break
-                    phase.update(f"step {step + 1}: {len(proposals) - len(known)} students")
-                    self._train(executor, proposals, step)
-                trials = self._trials_of(numbers)
-                if new := [trial for trial in trials if trial not in known]:
-                    self._display.step_finished(step, max(trial.duration_secs for trial in new))
-                    require_success(trials, self.trials)
+                    done = {trial.number for trial in known}
+                    missing = {n: actions for n, actions in proposals.items() if n not in done}
+                    phase.update(f"step {step + 1}: {len(missing)} students")
+                    if missing:
+                        secs = max(t.duration_secs for t in self._train(executor, missing, step))
+                        self._display.step_finished(step, secs)
+                    require_success(self._trials_of(numbers), self.trials)
                 with measured("surrogate"):
-                    strategy.update(trials)
-                phase.advance(is_new=bool(new))
+                    strategy.update(self._trials_of(numbers))
+                phase.advance(is_new=bool(missing))
         self._restore(best)
         # Also what a process with other settings kept here.
         shutil.rmtree(targets_folder(self._run), ignore_errors=True)
@@ -208,14 +210,14 @@ class _Search:
         trials = [trial for trial in self.trials if trial.number in numbers]
         return sorted(trials, key=lambda trial: trial.number)
 
-    def _train(self, executor: Executor, proposals: Mapping[int, ActionSet], step: int) -> None:
-        """Trains the students that have no trial yet."""
-        known = {trial.number for trial in self._trials_of(proposals)}
-        missing = {number: a for number, a in proposals.items() if number not in known}
-        if missing:
-            executor.submit(missing, step)
-        while len(self._trials_of(missing)) < len(missing):
+    def _train(
+        self, executor: Executor, proposals: Mapping[int, ActionSet], step: int
+    ) -> list[Trial]:
+        """Trains students, and returns their trials."""
+        executor.submit(proposals, step)
+        while len(trials := self._trials_of(proposals)) < len(proposals):
             executor.wait()
+        return trials
 
     @measured("writing")
     def _keep(
@@ -266,9 +268,7 @@ class _Search:
             halving_factor=config.halving_factor,
             at_once=setup.at_once,
         )
-        context = ExecutorContext(
-            evaluator, on_finished, setup.display, setup.progress, config.num_kernels
-        )
+        context = ExecutorContext(evaluator, on_finished, setup.progress, config.num_kernels)
         return executors.opened(name or config.executor, context)
 
 

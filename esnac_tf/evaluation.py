@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -150,8 +149,8 @@ class Evaluator:
                 number = numbers[index]
                 student = students[number]
                 trial = self._trial(number, proposals[number], student, outcome, step, start)
-                get = functools.partial(students.__getitem__, number)
-                finished[number] = Evaluated(trial, get if trial.is_complete else None)
+                get = (lambda model=student: model) if trial.is_complete else None
+                finished[number] = Evaluated(trial, get)
             finish(finished)
 
         train_in_groups(

@@ -14,7 +14,6 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.families import Family
 
 if TYPE_CHECKING:
-    from esnac_tf.display import Display
     from esnac_tf.evaluation import Evaluator, OnFinished
 
 FAMILY = Family("executor", __name__)
@@ -48,7 +47,6 @@ class ExecutorContext:
     Attributes:
         evaluator: Makes trials of students, in this process.
         on_finished: Called, by the thread that waits, with results as they come.
-        display: Where progress is shown.
         progress: A phase of the display that follows a training, by its title and its epochs
             (`esnac_tf.training_progress`).
         step_size: How many students a search step has.
@@ -56,7 +54,6 @@ class ExecutorContext:
 
     evaluator: Evaluator
     on_finished: OnFinished
-    display: Display
     progress: Callable[[str, int], contextlib.AbstractContextManager[Any]]
     step_size: int
 

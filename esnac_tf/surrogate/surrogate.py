@@ -31,20 +31,13 @@ tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)
-class _Observed:
-    """Embeddings `[K, N, D]`, observations `[N]` or `[K, N]`, and each kernel's own, `[K, N]`."""
-
-    embedded: npt.NDArray[np.float32]
-    values: npt.NDArray[np.float64]
-    subset: npt.NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Conditioned:
-    """What predictions depend on beside the weights."""
+    """What predictions depend on beside the weights, but for beliefs."""
 
-    observed: _Observed
     posterior: gaussian_process.Posterior
+    embedded: npt.NDArray[np.float32]
+    observations: npt.NDArray[np.float64]
+    subset: npt.NDArray[np.bool_]
 
 
 class Surrogate(tf.Module):
@@ -135,6 +128,7 @@ class Surrogate(tf.Module):
             self._embed, input_signature=[number, tf.TensorSpec(encodings, tf.float32)]
         )
         self._conditioned: _Conditioned | None = None
+        self._believed: gaussian_process.Posterior | None = None
 
     @property
     def num_traces(self) -> int:
@@ -149,8 +143,8 @@ class Surrogate(tf.Module):
         Raises:
             RuntimeError: Nothing was fitted yet.
         """
-        observed = self._require_conditioned().observed
-        observations = np.where(observed.subset, observed.values, -np.inf)
+        conditioned = self._require_conditioned()
+        observations = np.where(conditioned.subset, conditioned.observations, -np.inf)
         return np.max(observations, axis=-1)
 
     @property
@@ -160,7 +154,7 @@ class Surrogate(tf.Module):
         Raises:
             RuntimeError: Nothing was fitted yet.
         """
-        return self._require_conditioned().observed.subset.copy()
+        return self._require_conditioned().subset.copy()
 
     def fit(
         self,
@@ -270,24 +264,21 @@ class Surrogate(tf.Module):
             >>> bool(np.all(after.stddev() < before.stddev()))
             True
         """
-        observed = self._require_conditioned().observed
+        conditioned = self._require_conditioned()
+        self._believed = None
         if not len(np.asarray(candidates)):
-            posterior = self._posterior(observed)
-        else:
-            candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
-            embedded = self._embed_all(candidates)
-            if not np.isfinite(embedded).all():
-                raise SurrogateError("An embedding of a candidate is not finite.")
-            mean, _ = self._posterior(observed).predict(embedded)
-            known = np.broadcast_to(observed.values, observed.subset.shape)
-            posterior = self._posterior(
-                _Observed(
-                    np.concatenate([observed.embedded, embedded], axis=1),
-                    np.concatenate([known, mean], axis=1),
-                    np.concatenate([observed.subset, np.ones(mean.shape, np.bool_)], axis=1),
-                )
-            )
-        self._conditioned = _Conditioned(observed, posterior)
+            return
+        candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
+        embedded = self._embed_all(candidates)
+        if not np.isfinite(embedded).all():
+            raise SurrogateError("An embedding of a candidate is not finite.")
+        mean, _ = conditioned.posterior.predict(embedded)
+        known = np.broadcast_to(conditioned.observations, conditioned.subset.shape)
+        self._believed = self._posterior(
+            np.concatenate([conditioned.embedded, embedded], axis=1),
+            np.concatenate([known, mean], axis=1),
+            np.concatenate([conditioned.subset, np.ones(mean.shape, np.bool_)], axis=1),
+        )
 
     def predict(self, candidates: npt.ArrayLike) -> Any:
         """Predicts the noise-free objective of each candidate by itself.
@@ -308,7 +299,8 @@ class Surrogate(tf.Module):
         """
         conditioned = self._require_conditioned()
         candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
-        mean, stddev = conditioned.posterior.predict(self._embed_all(candidates))
+        posterior = self._believed or conditioned.posterior
+        mean, stddev = posterior.predict(self._embed_all(candidates))
         if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
@@ -402,16 +394,17 @@ class Surrogate(tf.Module):
         embedded = self._embed_all(data.encodings)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
-        observed = _Observed(embedded, data.observations, subset)
-        self._conditioned = _Conditioned(observed, self._posterior(observed))
+        posterior = self._posterior(embedded, data.observations, subset)
+        self._conditioned = _Conditioned(posterior, embedded, data.observations, subset)
+        self._believed = None
 
-    def _posterior(self, observed: _Observed) -> gaussian_process.Posterior:
+    def _posterior(self, embedded: Any, observations: Any, subset: Any) -> Any:
         return gaussian_process.Posterior(
             self.kernel.on_embeddings(),
-            observed.embedded,
-            observed.values,
+            embedded,
+            observations,
             self.config.observation_noise_variance,
-            mask=observed.subset,
+            mask=subset,
         )
 
     def _embed_all(self, sequences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

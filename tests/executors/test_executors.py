@@ -7,7 +7,6 @@ import pytest
 
 from esnac_tf import executors
 from esnac_tf.architecture import ActionSet
-from esnac_tf.display import Display
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.evaluation import Evaluated
 from esnac_tf.executors import ExecutorContext
@@ -38,7 +37,7 @@ def context():
         phases.append((title, num_epochs))
         yield None, None
 
-    given = ExecutorContext(Evaluator(), finished.extend, Display(quiet=True), progress, 4)
+    given = ExecutorContext(Evaluator(), finished.extend, progress, 4)
     return types.SimpleNamespace(given=given, finished=finished, phases=phases)
 
 
