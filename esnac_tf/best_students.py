@@ -52,6 +52,12 @@ class BestStudents:
         """Those whose weights are not there, as when more are to be kept than at first."""
         return [trial for trial in self.trials if not self._path(trial).exists()]
 
+    def leave_out_lost(self) -> list[Trial]:
+        """Forgets those whose weights are not there, and returns them."""
+        lost = self.lost()
+        self.trials = [trial for trial in self.trials if trial not in lost]
+        return lost
+
     def restore(self, model: keras.Model, trial: Trial) -> None:
         """Gives a model the weights of one of the best."""
         model.load_weights(self._path(trial))

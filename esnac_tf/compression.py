@@ -248,6 +248,8 @@ class _Search:
             with self._executor(best.keep, "local", **changes) as executor:
                 executor.submit(again, step)
                 executor.wait()
+        for trial in best.leave_out_lost():
+            self._display.warning(f"Trial {trial.number} failed this time and is left out.")
 
     def _executor(
         self, on_finished: OnFinished, name: str | None = None, **changes: Any

@@ -325,6 +325,19 @@ class TestResume:
             accuracy = toy.accuracy(student.model, toy.VALIDATION)
             assert accuracy == pytest.approx(student.trial.validation_accuracy)
 
+    def test_weights_that_cannot_be_made_again_are_left_out(
+        self, finished, tmp_path, monkeypatch, capsys
+    ):
+        run_dir = tmp_path / "copy"
+        shutil.copytree(finished[2].run_dir, run_dir)
+        [*_, lost] = sorted(student.trial.number for student in finished[2].students)
+        (run_dir / "checkpoints" / f"trial_{lost:05d}.weights.h5").unlink()
+        monkeypatch.setattr(Evaluator, "evaluate", lambda *_: [])
+        result = search(run_dir=run_dir, full_epochs=0, display=Display())
+        assert f"Warning: Trial {lost} failed this time and is left out" in capsys.readouterr().out
+        left = {student.trial.number for student in result.students}
+        assert left == {student.trial.number for student in finished[2].students} - {lost}
+
     def test_other_settings_and_other_teachers_are_refused(self, finished):
         run_dir = finished[2].run_dir
         error = told(search, run_dir=run_dir, seed=4)

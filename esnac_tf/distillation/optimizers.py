@@ -24,8 +24,8 @@ def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
         'Adam'
     """
     if config.optimizer == "sgd":
-        return Momentum(config.learning_rate, momentum=config.momentum)
-    return Adam(config.learning_rate)
+        return Momentum(float(config.learning_rate), momentum=config.momentum)
+    return Adam(float(config.learning_rate))
 
 
 class _Optimizer(keras.optimizers.Optimizer):
@@ -52,8 +52,8 @@ class _Optimizer(keras.optimizers.Optimizer):
             for part in tf.distribute.get_strategy().experimental_local_results(variable.value):
                 self._slots[id(part)] = slots
 
-    def handles(self, variable: tf.Variable) -> list[Any]:
-        """A variable and what is kept of it, as TensorFlow's operations take them."""
+    def _handles(self, variable: tf.Variable) -> list[Any]:
+        """A variable, then what is kept of it by its name, as TensorFlow's operations take them."""
         return [variable.handle, *(slot.value.handle for slot in self._slots[id(variable)])]
 
 
@@ -94,8 +94,8 @@ class Adam(_Optimizer):
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
-        """Updates one variable; Keras calls it for each."""
-        dtype, (var, m, v) = variable.dtype, self.handles(variable)
+        """Updates a variable by a gradient of its shape; Keras calls it for each on each device."""
+        dtype, (var, m, v) = variable.dtype, self._handles(variable)
         step = tf.cast(self.iterations.value + 1, dtype)
         beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
         tf.raw_ops.ResourceApplyAdam(
@@ -119,6 +119,9 @@ class Momentum(_Optimizer):
         m = momentum * m - learning_rate * gradient
         variable = variable + m
 
+    Source: Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum
+    in deep learning", ICML 2013, equations 1 and 2.
+
     Args:
         learning_rate: The learning rate, above 0.
         momentum: 0 or more and below 1.
@@ -137,8 +140,8 @@ class Momentum(_Optimizer):
         self.momentum = momentum
 
     def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: Any) -> None:
-        """Updates one variable; Keras calls it for each."""
-        dtype, (var, m) = variable.dtype, self.handles(variable)
+        """Updates a variable by a gradient of its shape; Keras calls it for each on each device."""
+        dtype, (var, m) = variable.dtype, self._handles(variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=var,
             accum=m,

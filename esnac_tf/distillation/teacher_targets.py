@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.digests import digest_of
-from esnac_tf.distillation.devices import on_replicas, share_out
+from esnac_tf.distillation.devices import on_replicas, share_out, without_tuning
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
 from esnac_tf.files import replacing
@@ -114,7 +114,7 @@ class TeacherTargets:
 
     def _scores(self, epoch: int, dataset: tf.data.Dataset) -> list[np.ndarray]:
         """The scores of all batches, [number of batches, B, ...] for each output."""
-        first = next(iter(dataset))
+        first = next(iter(without_tuning(dataset.take(1))))
         # The teacher's outputs may be a dict or a list; files and tf.data see a flat one.
         [self._structure] = self._pass(tf.data.Dataset.from_tensors(first))
         number = int(dataset.cardinality())

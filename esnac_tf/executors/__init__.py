@@ -46,7 +46,8 @@ class ExecutorContext:
 
     Attributes:
         evaluator: Makes trials of students, in this process.
-        on_finished: Called, by the thread that waits, with results as they come.
+        on_finished: Called with results as they come, before `wait` returns, by one thread at a
+            time.
         progress: A phase of the display that follows a training, by its title and its epochs
             (`esnac_tf.training_progress`).
         step_size: How many students a search step has.

@@ -29,7 +29,8 @@ class Strategy(Protocol):
         """Proposes students that were not proposed before, all different.
 
         All randomness comes from the seed and the number of students proposed so far, so a search
-        that is resumed proposes what an uninterrupted one would have.
+        that is resumed proposes what an uninterrupted one would have; with students that are still
+        evaluated it depends on which of them are finished by then, too.
 
         Args:
             count: How many, at least 1.
@@ -41,7 +42,7 @@ class Strategy(Protocol):
         ...
 
     def update(self, trials: Sequence[Trial]) -> None:
-        """Takes in finished trials, in the order of their numbers."""
+        """Takes in finished trials, those of one call in the order of their numbers."""
         ...
 
 

@@ -98,7 +98,9 @@ class Esnac:
         """
         assert self._surrogate is not None
         warm = self._context.surrogate.warm_steps > 0
-        new = self._ends[self._num_fits :] if warm else self._ends[-1:]
+        new = self._ends[self._num_fits :]
+        if not warm:
+            new = new[-1:]
         for end in new:
             candidates, objectives = self._history.observations(end)
             if len(candidates) == 1:  # the teacher alone
@@ -122,7 +124,8 @@ class Esnac:
         longest = max(pools.values(), key=len)
         if not len(longest):
             return [np.zeros(0) for _ in pools]
-        # A kernel without a pool of its own scores another's, and nobody looks at its scores.
+        # A kernel without a pool of its own scores another's, and nobody looks at its scores: one
+        # proposal costs as much as one of each kernel.
         num_kernels = self._context.surrogate.num_kernels
         own = [pools.get(kernel, longest) for kernel in range(num_kernels)]
         filled = [pool if len(pool) else longest for pool in own]

@@ -32,7 +32,14 @@ tfd = tfp.distributions
 
 @dataclasses.dataclass(frozen=True)
 class _Conditioned:
-    """What predictions depend on beside the weights, but for beliefs."""
+    """What predictions depend on beside the weights.
+
+    Attributes:
+        posterior: K Gaussian processes that know what follows.
+        embedded: Embeddings `[K, N, D]`.
+        observations: `[N]`, or `[K, N]` where each kernel has its own.
+        subset: Which of them each kernel knows, `[K, N]`.
+    """
 
     posterior: gaussian_process.Posterior
     embedded: npt.NDArray[np.float32]
@@ -128,7 +135,7 @@ class Surrogate(tf.Module):
             self._embed, input_signature=[number, tf.TensorSpec(encodings, tf.float32)]
         )
         self._conditioned: _Conditioned | None = None
-        self._believed: gaussian_process.Posterior | None = None
+        self._believed: _Conditioned | None = None  # the same, with what is believed
 
     @property
     def num_traces(self) -> int:
@@ -138,12 +145,12 @@ class Surrogate(tf.Module):
 
     @property
     def best_observations(self) -> npt.NDArray[np.float64]:
-        """The highest observation in each kernel's own subset, `[K]`.
+        """The highest observation in each kernel's own subset, `[K]`; also one it believes in.
 
         Raises:
             RuntimeError: Nothing was fitted yet.
         """
-        conditioned = self._require_conditioned()
+        conditioned = self._believed or self._require_conditioned()
         observations = np.where(conditioned.subset, conditioned.observations, -np.inf)
         return np.max(observations, axis=-1)
 
@@ -186,7 +193,7 @@ class Surrogate(tf.Module):
         start = time.perf_counter()
         data = check_observations(encodings, observations, self._num_columns)
         weights_seed, subset_seed = np.random.SeedSequence(seed).generate_state(2)
-        self._conditioned = None
+        self._conditioned = self._believed = None
         if not warm_start:
             self.embedding.reinitialize(int(weights_seed))
         subset = self._draw_subset(data, int(subset_seed))
@@ -229,15 +236,16 @@ class Surrogate(tf.Module):
         """
         data = check_observations(encodings, observations, self._num_columns)
         _, subset_seed = np.random.SeedSequence(seed).generate_state(2)
-        self._conditioned = None
+        self._conditioned = self._believed = None
         self._condition(data, self._draw_subset(data, int(subset_seed)))
 
     def believe(self, candidates: npt.ArrayLike) -> None:
         """Takes candidates whose observations are still to come for what is predicted of them.
 
-        Means stay as they are, and what is near a candidate is less uncertain from now on, until
-        the next `fit` or `condition`: so the next choice lies elsewhere. It is the kriging
-        believer [1]. `subset` and `best_observations` know nothing of it.
+        Means stay as they are, what is near a candidate is less uncertain, and a candidate that is
+        believed to be the best counts as such, until the next `fit` or `condition`: so little is
+        expected to be gained near it, and the next choice lies elsewhere. It is the kriging
+        believer [1]. `subset` knows nothing of it.
 
         Args:
             candidates: Floats `[M, T, F]`: all of them; those given before are forgotten. M may
@@ -274,14 +282,14 @@ class Surrogate(tf.Module):
             raise SurrogateError("An embedding of a candidate is not finite.")
         mean, _ = conditioned.posterior.predict(embedded)
         known = np.broadcast_to(conditioned.observations, conditioned.subset.shape)
-        self._believed = self._posterior(
+        self._believed = self._conditioned_on(
             np.concatenate([conditioned.embedded, embedded], axis=1),
             np.concatenate([known, mean], axis=1),
             np.concatenate([conditioned.subset, np.ones(mean.shape, np.bool_)], axis=1),
         )
 
     def predict(self, candidates: npt.ArrayLike) -> Any:
-        """Predicts the noise-free objective of each candidate by itself.
+        """Predicts the noise-free objective of each candidate by itself, with what is believed.
 
         Args:
             candidates: Floats `[M, T, F]`, predicted by all kernels, or `[K, M, T, F]`, each
@@ -297,10 +305,9 @@ class Surrogate(tf.Module):
             ValueError: Shapes don't fit.
             SurrogateError: Candidates or predictions are not finite.
         """
-        conditioned = self._require_conditioned()
+        conditioned = self._believed or self._require_conditioned()
         candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
-        posterior = self._believed or conditioned.posterior
-        mean, stddev = posterior.predict(self._embed_all(candidates))
+        mean, stddev = conditioned.posterior.predict(self._embed_all(candidates))
         if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
@@ -394,18 +401,17 @@ class Surrogate(tf.Module):
         embedded = self._embed_all(data.encodings)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
-        posterior = self._posterior(embedded, data.observations, subset)
-        self._conditioned = _Conditioned(posterior, embedded, data.observations, subset)
-        self._believed = None
+        self._conditioned = self._conditioned_on(embedded, data.observations, subset)
 
-    def _posterior(self, embedded: Any, observations: Any, subset: Any) -> Any:
-        return gaussian_process.Posterior(
+    def _conditioned_on(self, embedded: Any, observations: Any, subset: Any) -> _Conditioned:
+        posterior = gaussian_process.Posterior(
             self.kernel.on_embeddings(),
             embedded,
             observations,
             self.config.observation_noise_variance,
             mask=subset,
         )
+        return _Conditioned(posterior, embedded, observations, subset)
 
     def _embed_all(self, sequences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Embeddings `[K, N, D]` of sequences `[N, T, C]` or `[K, N, T, C]`."""

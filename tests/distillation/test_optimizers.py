@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from esnac_tf.distillation.optimizers import Adam, Momentum
+from esnac_tf.distillation import TrainingConfig
+from esnac_tf.distillation.optimizers import Adam, Momentum, build_optimizer
 
 PAIRS = {
     "adam": (lambda: Adam(0.01), lambda: keras.optimizers.Adam(0.01)),
@@ -17,6 +18,9 @@ PAIRS = {
     ),
     "no momentum": (lambda: Momentum(0.01, momentum=0.0), lambda: keras.optimizers.SGD(0.01)),
 }
+
+
+SINGLE = ("ResourceApplyAdam", "ResourceApplyKerasMomentum")
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -35,6 +39,10 @@ def test_variables_become_what_they_become_with_keras(name, dtype):
             optimizer.learning_rate = 0.01 / (1 + step // 10)  # without a new trace
             apply(*[tf.constant(gradients.normal(size=v.shape), dtype) for v in values])
         assert apply.experimental_get_tracing_count() == 1
+        if not results:  # mine
+            graph = apply.get_concrete_function(*[tf.TensorSpec(v.shape, dtype) for v in values])
+            kinds = [operation.type for operation in graph.graph.get_operations()]
+            assert sum(kind in SINGLE for kind in kinds) == len(variables)
         assert int(optimizer.iterations) == 20
         results.append([variable.numpy().astype("float64") for variable in variables])
     tolerance = 2e-2 if dtype == "float16" else 1e-5
@@ -56,6 +64,11 @@ def test_a_loss_scale_skips_steps_that_overflow():
     assert variable.numpy().tolist() == [1.0, -1.0]
     optimizer.apply([tf.constant([2.0, -3.0]) * scale / 2], [variable])
     np.testing.assert_allclose(variable.numpy(), [0.9, -0.9], rtol=1e-5)
+
+
+def test_the_learning_rate_may_be_any_number():
+    for config in (TrainingConfig.search(learning_rate=1), TrainingConfig.full(learning_rate=1)):
+        assert float(build_optimizer(config).learning_rate) == 1.0
 
 
 def test_variables_without_a_gradient_stay():

@@ -18,4 +18,4 @@ def test_two_replicas():
         timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr[-4000:]
-    assert result.stdout.count("passed") == 11
+    assert result.stdout.count("passed") == 12

@@ -28,7 +28,7 @@ from esnac_tf.distillation import (  # noqa: E402
     losses,
     train,
 )
-from esnac_tf.distillation.devices import one_device_strategies  # noqa: E402
+from esnac_tf.distillation.devices import one_device_strategies, share_out  # noqa: E402
 from esnac_tf.distillation.output_losses import LabelLoss  # noqa: E402
 from esnac_tf.distillation.student_groups import (  # noqa: E402
     StudentGroup,
@@ -85,6 +85,15 @@ def strategies():
     assert ONE.num_replicas_in_sync == 1
     assert TWO.num_replicas_in_sync == 2
     assert get_strategy("auto") is ONE  # There is no GPU.
+
+
+def batches_are_divided():
+    dataset = tf.data.Dataset.from_tensor_slices(tf.range(8)).batch(4)
+    parts = [TWO.experimental_local_results(batch) for batch in share_out(dataset, TWO)]
+    assert [[part.numpy().tolist() for part in pair] for pair in parts] == [
+        [[0, 1], [2, 3]],
+        [[4, 5], [6, 7]],
+    ]
 
 
 def two_devices_equal_one():
@@ -374,6 +383,7 @@ def mistakes_are_told():
 if __name__ == "__main__":
     for check in (
         strategies,
+        batches_are_divided,
         two_devices_equal_one,
         grouped_students_equal_those_of_one_device,
         kept_scores_of_the_teacher_serve_on_both,

@@ -224,6 +224,7 @@ class TestEsnac:
             assert own == (scores[is_new].max() if number % 2 == 0 else scores[is_new].min())
             pending.append(proposal)
         assert strategy._surrogate.believed == [0, 1, 2, 3]
+        assert len(strategy._surrogate.fitted) == 1
 
     def test_what_another_kernel_proposed_is_skipped(self, fake):
         strategy, _ = fake
