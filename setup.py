@@ -13,12 +13,14 @@ VERSION = re.search(
 QUICKSTART = ["scikit-learn>=1.5"]
 TENSORBOARD = ["tensorboard>=2.20"]
 LITERT = ["ai-edge-litert>=2.0"]
+RAY = ["ray>=2.40"]
 KERAS_HUB = ["keras-hub>=0.32"]
 # Formatting and types are judged differently by every release of ruff and mypy.
 TEST = [
     *QUICKSTART,
     *TENSORBOARD,
     *LITERT,
+    *RAY,
     "hypothesis>=6.100",
     "import-linter>=2.0",
     "mypy>=2.4,<2.5",
@@ -54,5 +56,6 @@ setup(
         "tensorboard": TENSORBOARD,
         "litert": LITERT,
         "keras-hub": KERAS_HUB,
+        "ray": RAY,
     },
 )

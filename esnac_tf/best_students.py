@@ -45,8 +45,9 @@ class BestStudents:
     def keep(self, evaluated: Sequence[Evaluated]) -> None:
         """Writes the weights of students, as far as they are here."""
         for item in evaluated:
-            if item.student is not None:
-                save_weights(item.student(), self._path(item.trial))
+            student = item.student and item.student()
+            if student is not None:
+                save_weights(student, self._path(item.trial))
 
     def lost(self) -> list[Trial]:
         """Those whose weights are not there, as when more are to be kept than at first."""

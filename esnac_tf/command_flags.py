@@ -278,7 +278,34 @@ _string(
 _string(
     "executor",
     _DEFAULTS.executor,
-    f"Where the students of the search are trained: {', '.join(executors.names())}.",
+    f"Where the students of the search are trained: {', '.join(executors.names())}. ray: in "
+    "processes that Ray places on the devices of one machine or of a cluster (the extra ray).",
+)
+_string(
+    "ray_address",
+    _DEFAULTS.ray_address,
+    "With --executor=ray, the address of a cluster to join, HOST:PORT, or auto for one that runs "
+    "on this machine. Empty: that in RAY_ADDRESS, or else one is started here, and stopped in the "
+    "end.",
+)
+_integer(
+    "cpus_per_candidate",
+    _DEFAULTS.cpus_per_candidate,
+    "With --executor=ray, CPUs of a student. Default: all CPUs are shared out.",
+    1,
+)
+_number(
+    "gpus_per_candidate",
+    _DEFAULTS.gpus_per_candidate,
+    "With --executor=ray, GPUs of a student: a whole number, or less than 1 for students that "
+    "share a GPU and are trained together on it. Default: 1 if there are GPUs, else 0.",
+)
+_boolean(
+    "asynchronous",
+    _DEFAULTS.asynchronous,
+    "Propose the next student as soon as one is finished, not after all of a step are: for "
+    "--executor=ray, where a slow student would hold up the others. What is proposed then depends "
+    "on who is finished first.",
 )
 _boolean(
     "mixed_precision",

@@ -33,8 +33,8 @@ from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult
 from esnac_tf.scalars import ScalarWriter
 from esnac_tf.search_setup import SearchSetup, prepare, targets_folder
-from esnac_tf.strategies import StrategyContext
-from esnac_tf.trial import Trial, best_trial
+from esnac_tf.strategies import Strategy, StrategyContext
+from esnac_tf.trial import LOST, Trial, best_trial
 
 
 def compress(model: keras.Model, train: Any, validation: Any, **settings: Any) -> keras.Model:
@@ -128,6 +128,7 @@ def search_students(
     asked = {"metric": metric, "loss": loss, "distillation_loss": distillation_loss}
     names = {name: value for name, value in asked.items() if isinstance(value, str)}
     config = _config(config, {**settings, **names})
+    executors.check(config.executor)
     objects = {name: value for name, value in asked.items() if name not in names}
     purpose = find_purpose(model, config, **objects)
     display = display or Display(quiet=True)
@@ -154,6 +155,7 @@ class _Search:
         self._setup, self._config = setup, setup.config
         self._run, self._display = setup.run, setup.display
         self.trials = setup.run.trials()
+        self._lost: list[Trial] = []  # to be submitted again
 
     def run_steps(self) -> BestStudents:
         """Suggests, evaluates, records and learns; trials of an earlier process count."""
@@ -175,9 +177,21 @@ class _Search:
             self._display.message(f"Going on after {len(self.trials)} trials in {self._run.path}.")
         with (
             ScalarWriter(self._run.tensorboard_path) as scalars,
-            self._display.phase("Search", config.num_steps) as phase,
             self._executor(functools.partial(self._keep, best, scalars)) as executor,
         ):
+            if config.asynchronous:
+                self._run_asynchronously(strategy, executor)
+            else:
+                self._run_in_steps(strategy, executor)
+        self._restore(best)
+        # Also what a process with other settings kept here.
+        shutil.rmtree(targets_folder(self._run), ignore_errors=True)
+        return best
+
+    def _run_in_steps(self, strategy: Strategy, executor: Executor) -> None:
+        """Proposes the next students when all of a step are finished."""
+        config = self._config
+        with self._display.phase("Search", config.num_steps) as phase:
             for step in range(config.num_steps):
                 numbers = range(step * config.num_kernels, (step + 1) * config.num_kernels)
                 known = self._trials_of(numbers)
@@ -200,10 +214,43 @@ class _Search:
                 with measured("surrogate"):
                     strategy.update(self._trials_of(numbers))
                 phase.advance(is_new=bool(missing))
-        self._restore(best)
-        # Also what a process with other settings kept here.
-        shutil.rmtree(targets_folder(self._run), ignore_errors=True)
-        return best
+
+    def _run_asynchronously(self, strategy: Strategy, executor: Executor) -> None:
+        """Proposes the next student whenever there is room for one."""
+        config = self._config
+        total = config.num_steps * config.num_kernels
+        known = sorted(self.trials, key=lambda trial: trial.number)
+        done = {trial.number for trial in known}
+        free = [number for number in range(total) if number not in done]
+        pending: dict[int, ActionSet] = {}
+        with self._display.phase("Search", total) as phase:
+            phase.advance(len(known), is_new=False)
+            with measured("surrogate"):
+                for trial in known:
+                    strategy.update([trial])
+            while free or pending:
+                room = self._wait(executor)
+                finished = self._trials_of(pending)
+                for trial in finished:
+                    del pending[trial.number]
+                    with measured("surrogate"):
+                        strategy.update([trial])
+                    phase.advance()
+                if finished:
+                    require_success([], self.trials)
+                if room and free:
+                    phase.update("choosing students")
+                    with measured("surrogate"):
+                        count = min(room, len(free))
+                        suggested = strategy.suggest(count, list(pending.values()))
+                    if not suggested:
+                        self._display.message("There is no student left that was not tried.")
+                        free = []
+                    for actions in suggested:
+                        number = free.pop(0)
+                        pending[number] = actions
+                        executor.submit({number: actions}, number // config.num_kernels)
+                phase.update(f"{len(pending)} students")
 
     def _trials_of(self, numbers: Collection[int]) -> list[Trial]:
         """Those trials of some numbers that are there, in the order of their numbers."""
@@ -216,8 +263,17 @@ class _Search:
         """Trains students, and returns their trials."""
         executor.submit(proposals, step)
         while len(trials := self._trials_of(proposals)) < len(proposals):
-            executor.wait()
+            self._wait(executor)
         return trials
+
+    def _wait(self, executor: Executor) -> int:
+        """Waits, submits again what was lost, and returns for how many more there is room."""
+        room = executor.wait()
+        lost, self._lost = self._lost, []
+        for step in sorted({trial.step for trial in lost}):
+            again = {trial.number: trial.actions for trial in lost if trial.step == step}
+            executor.submit(again, step)
+        return max(0, room - len(lost))
 
     @measured("writing")
     def _keep(
@@ -227,7 +283,10 @@ class _Search:
         first = len(self.trials)
         for item in evaluated:  # Before all else: what fails below must lose none of them.
             self._run.append(item.trial)
-            self.trials.append(item.trial)
+            (self._lost if item.trial.state == LOST else self.trials).append(item.trial)
+        if self._lost:
+            numbers = ", ".join(str(trial.number) for trial in self._lost)
+            self._display.message(f"A worker died; trained again: trials {numbers}.")
         best.add(evaluated)
         for index, trial in enumerate(self.trials[first:], start=first):
             leader = best_trial(self.trials[: index + 1])
@@ -270,7 +329,15 @@ class _Search:
             halving_factor=config.halving_factor,
             at_once=setup.at_once,
         )
-        context = ExecutorContext(evaluator, on_finished, setup.progress, config.num_kernels)
+        context = ExecutorContext(
+            evaluator,
+            on_finished,
+            setup.progress,
+            config.num_kernels,
+            config.ray_address,
+            config.cpus_per_candidate,
+            config.gpus_per_candidate,
+        )
         return executors.opened(name or config.executor, context)
 
 

@@ -24,17 +24,18 @@ from esnac_tf.surrogate import SurrogateConfig
 # Settings that are the name of something.
 _NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
           "metric", "metric_direction", "loss", "distillation_loss", "full_loss",
-          "full_optimizer", "teacher_targets", "distribute", "executor")  # fmt: skip
+          "full_optimizer", "teacher_targets", "distribute", "executor", "ray_address")  # fmt: skip
 
 # NumPy, and so keras.utils.set_random_seed, takes no larger seed.
 _SEED_LIMIT = 2**32
 
 # Settings that may differ between a run and its continuation: they change no trial.
 _FREE = ("num_steps", "num_best", "full_epochs", "full_optimizer", "full_learning_rate",
-         "full_loss", "teacher_targets", "export", "distribute", "executor")  # fmt: skip
+         "full_loss", "teacher_targets", "export", "distribute", "executor", "ray_address",
+         "cpus_per_candidate", "gpus_per_candidate")  # fmt: skip
 
 # Settings that say which students are trained side by side.
-_PLACES = ("distribute", "executor")
+_PLACES = ("distribute", "executor", "cpus_per_candidate", "gpus_per_candidate")
 
 FULL_OPTIMIZERS = ("auto", *OPTIMIZERS)
 
@@ -99,6 +100,17 @@ class SearchConfig:
             "grouped" (each student of the search is trained on one of them), or "auto": as
             "mirrored" on several GPUs, or in a long search what is faster there, else "none".
         executor: Name of an executor: where the students of the search are trained.
+        ray_address: With the executor "ray", the address of a cluster to join, "auto" for one that
+            runs on this machine; empty: that in RAY_ADDRESS, or else one is started here, and
+            stopped in the end.
+        cpus_per_candidate: With the executor "ray", CPUs of a student, 1 or more. None: all CPUs
+            are shared out.
+        gpus_per_candidate: With the executor "ray", GPUs of a student: a whole number, or less
+            than 1 for students that share a GPU and are trained together on it. None: 1 if there
+            are GPUs, else 0.
+        asynchronous: Whether the next student is proposed as soon as one is finished, and not
+            after all of a step are. What is proposed then depends on who is finished first,
+            unless one student is trained at a time.
         mixed_precision: Whether to compute in float16. None: on GPUs, in a long search, if that is
             faster there (`esnac_tf.calibration`). Kept teacher's outputs are of float32.
         jit_compile: Whether to compile training steps with XLA. None: in a long search, if that is
@@ -150,6 +162,10 @@ class SearchConfig:
     full_loss: str = "cross_entropy"
     distribute: str = "auto"
     executor: str = "local"
+    ray_address: str = ""
+    cpus_per_candidate: int | None = None
+    gpus_per_candidate: float | None = None
+    asynchronous: bool = False
     mixed_precision: bool | None = None
     jit_compile: bool | None = None
     export: tuple[str, ...] = ("saved_model", "keras")
@@ -170,9 +186,10 @@ class SearchConfig:
             ("round_channels_to", 1),
             ("seed", 0),
             ("max_params", 1),
+            ("cpus_per_candidate", 1),
         ):
             value = getattr(self, name)
-            if value is None and name == "max_params":
+            if value is None and name in ("max_params", "cpus_per_candidate"):
                 continue
             if not isinstance(value, numbers.Integral) or isinstance(value, bool):
                 raise UserError(f"{name} must be a whole number, received {value!r}.")
@@ -201,6 +218,16 @@ class SearchConfig:
                 "Give for instance 0, 0.1 and 0.3."
             )
         object.__setattr__(self, "removal_probabilities", tuple(map(float, rates)))
+        gpus = self.gpus_per_candidate
+        if gpus is not None and not (
+            isinstance(gpus, numbers.Real) and (0 <= gpus < 1 or gpus == int(gpus))
+        ):
+            raise UserError(
+                "gpus_per_candidate must be a whole number or a share from 0 to 1, received "
+                f"{gpus!r}."
+            )
+        if not isinstance(self.asynchronous, bool):
+            raise UserError(f"asynchronous must be True or False, received {self.asynchronous!r}.")
         for name in ("mixed_precision", "jit_compile"):
             if not isinstance(getattr(self, name), (bool, type(None))):
                 raise UserError(

@@ -37,11 +37,12 @@ BUILD_ERRORS = (ValueError, TypeError, KeyError, tf.errors.OpError, MemoryError)
 class Evaluated:
     """A finished trial and what gives its student; a failed trial has none.
 
-    The student may be far away: it is fetched only if its weights are kept.
+    The student may be far away: it is fetched only if its weights are kept, and is None if they are
+    gone by then.
     """
 
     trial: Trial
-    student: Callable[[], keras.Model] | None
+    student: Callable[[], keras.Model | None] | None
 
 
 # Called with results as they come.
@@ -124,7 +125,10 @@ class Evaluator:
         finish(
             {
                 number: Evaluated(
-                    self._failed(number, proposals[number], step, start, failure), None
+                    self.failed(
+                        number, proposals[number], step, failure, time.perf_counter() - start
+                    ),
+                    None,
                 )
                 for number, failure in failures.items()
             }
@@ -199,8 +203,9 @@ class Evaluator:
         start: float,
     ) -> Trial:
         num_params, flops = count_params(student), count_flops(student)
+        duration_secs = time.perf_counter() - start
         if outcome.failure is not None:
-            failed = self._failed(number, actions, step, start, outcome.failure)
+            failed = self.failed(number, actions, step, outcome.failure, duration_secs)
             return dataclasses.replace(failed, num_params=num_params, flops=flops)
         measurement = Measurement(num_params, flops, outcome.quality)
         return Trial(
@@ -211,16 +216,25 @@ class Evaluator:
             flops=flops,
             validation_metric=outcome.validation_metric,
             objective=self.objective(measurement, self.teacher_measurement),
-            duration_secs=time.perf_counter() - start,
+            duration_secs=duration_secs,
             step=step,
             best_epoch=outcome.best_epoch,
             num_epochs=len(outcome.history),
             metric=self.task.metric.name,
         )
 
-    def _failed(
-        self, number: int, actions: ActionSet, step: int, start: float, failure: str
+    def failed(
+        self, number: int, actions: ActionSet, step: int, failure: str, duration_secs: float = 0.0
     ) -> Trial:
+        """The trial of a student that came to nothing.
+
+        Args:
+            number: The trial's number.
+            actions: What makes the student.
+            step: The search step it belongs to, from 0.
+            failure: Why.
+            duration_secs: What it took.
+        """
         return Trial(
             number=number,
             state=FAILED,
@@ -229,7 +243,7 @@ class Evaluator:
             flops=None,
             validation_metric=None,
             objective=None,
-            duration_secs=time.perf_counter() - start,
+            duration_secs=duration_secs,
             step=step,
             failure=failure,
             metric=self.task.metric.name,

@@ -13,9 +13,10 @@
     lock            held by the process that writes; holds its process id
 
 A line of **trials.jsonl** has "format": 1 and the fields of `esnac_tf.trial.Trial`: `number`,
-`state` ("complete" or "failed"), `actions`, `num_params`, `flops`, `validation_accuracy`,
-`objective`, `duration_secs`, `step`, `best_epoch`, `num_epochs` and `failure`. It is flushed to the
-disk when the trial finishes; `esnac_tf.trial_log` writes and reads it.
+`state` ("complete", "failed", or "lost": a worker died with it, and it is evaluated again; readers
+leave that line out), `actions`, `num_params`, `flops`, `validation_accuracy`, `objective`,
+`duration_secs`, `step`, `best_epoch`, `num_epochs` and `failure`. It is flushed to the disk when
+the trial finishes; `esnac_tf.trial_log` writes and reads it.
 
 **teacher.json** has `num_params` (learned weights, frozen ones included), `flops` (multiply-adds
 of one example), `validation_accuracy` (0 to 1), `weights_sha256` and `data_sha256`. The

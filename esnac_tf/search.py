@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from esnac_tf import datasets, in_place, teachers
+from esnac_tf import datasets, executors, in_place, teachers
 from esnac_tf.command_flags import FLAGS, help_text, parse
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig
@@ -93,6 +93,7 @@ def _run() -> int:
         in_place.check_replaceable(FLAGS.teacher)
     with measured("import"):
         start_tensorflow()
+        executors.check(config.executor)
         import_modules(FLAGS.custom_objects)
     if not from_file:
         teachers.check(FLAGS.teacher)

@@ -36,6 +36,11 @@ class StudentBuilder:
             BatchNormalization ("batch_norm"; where a group has none, as with "l2"), or the
             "first" ones, as in the paper.
 
+    Attributes:
+        model: As given.
+        graph: As given.
+        channel_importance: As given.
+
     Raises:
         UserError: `channel_importance` is none of the known ones.
 
@@ -58,7 +63,7 @@ class StudentBuilder:
                 f"channel_importance must be one of {', '.join(CHANNEL_IMPORTANCE)}, "
                 f"received {channel_importance!r}."
             )
-        self._graph = graph
+        self.model, self.graph, self.channel_importance = model, graph, channel_importance
         self._templates = named_layers(model)
         self._weights = {
             name: self._named_weights(layer)
@@ -99,10 +104,10 @@ class StudentBuilder:
             UserError: The teacher does not allow these actions.
             InfeasibleStudentError: They give no model that can be built.
         """
-        check_actions(self._graph, actions)
-        channels = self._graph.channels
+        check_actions(self.graph, actions)
+        channels = self.graph.channels
         architecture, inherited = resize(
-            rewire(self._graph, actions), channels, self.kept_slots(actions)
+            rewire(self.graph, actions), channels, self.kept_slots(actions)
         )
         student = build(architecture, self._templates, name)
         ranks = _ranks(channels)
@@ -114,7 +119,7 @@ class StudentBuilder:
                 _copy_weights(self._templates[layer.name], layer)
                 _finalize(layer)
                 continue
-            config = self._graph.architecture.layers[layer.name]
+            config = self.graph.architecture.layers[layer.name]
             handler = handler_of(config)
             sources = _AxisSources(inherited[layer.name], ranks)
             for weight, source in zip(layer.weights, self._weights[layer.name], strict=True):
@@ -126,7 +131,7 @@ class StudentBuilder:
 
     def _named_weights(self, layer: keras.layers.Layer) -> list[_SourceWeight]:
         """A layer's weights, in its order."""
-        config = self._graph.architecture.layers[layer.name]
+        config = self.graph.architecture.layers[layer.name]
         axes = handler_of(config).weight_axes(config)
         return [
             _SourceWeight(weight_key(axes, weight), np.asarray(weight), axes_of(axes, weight))
@@ -145,9 +150,9 @@ class StudentBuilder:
         Returns:
             Whether each slot of the teacher's `ChannelGraph` is kept: [slots].
         """
-        channels = self._graph.channels
+        channels = self.graph.channels
         kept = np.ones(len(channels.group_of_slot), bool)
-        for members, width, full_width in joined_widths(self._graph, actions):
+        for members, width, full_width in joined_widths(self.graph, actions):
             groups = [channels.groups[index] for index in members]
             for position in range(len(groups[0].bundles)):
                 # Classes of joined groups match in size, so they are paired by size.
@@ -161,7 +166,7 @@ class StudentBuilder:
 
     def _channel_scores(self, channel_importance: str) -> npt.NDArray[np.float64]:
         """The importance of each slot, [slots]; with "first" it falls with the position."""
-        channels = self._graph.channels
+        channels = self.graph.channels
         scores = np.zeros(len(channels.group_of_slot))
         if channel_importance == "first":
             return scores  # all alike: the stable sort keeps the first ones

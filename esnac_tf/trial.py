@@ -11,6 +11,7 @@ from esnac_tf.architecture import ActionSet
 
 COMPLETE = "complete"
 FAILED = "failed"
+LOST = "lost"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Trial:
 
     Attributes:
         number: Position in the search, from 0.
-        state: "complete", or "failed" with the reason in `failure`.
+        state: "complete", "failed" with the reason in `failure`, or "lost": what evaluated it is
+            gone, and it is evaluated again.
         actions: What was done to the teacher to get this student.
         num_params: Trainable weights of the student; None where it could not be built.
         flops: Multiply-adds of one example; None where it could not be built.

@@ -14,7 +14,7 @@ from absl import logging
 from esnac_tf.errors import UserError
 from esnac_tf.files import flush
 from esnac_tf.run_files import dumps, loads, user_errors
-from esnac_tf.trial import Trial
+from esnac_tf.trial import LOST, Trial
 
 FORMAT = 1
 
@@ -95,10 +95,11 @@ def read_trials(run_dir: str | os.PathLike[str]) -> list[Trial]:
         logging.warning(
             "The last line of %s was cut off and is left out: that trial is evaluated again.", path
         )
-    return [
+    trials = [
         _parse_trial(line, f"{path}, line {number}")
         for number, line in enumerate(whole.splitlines(), start=1)
     ]
+    return [trial for trial in trials if trial.state != LOST]
 
 
 def _open_after_last_line(path: pathlib.Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,13 +20,14 @@ import tensorflow as tf
 import toy
 
 import esnac_tf
-from esnac_tf import exporters
+from esnac_tf import executors, exporters
 from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.display import Display
 from esnac_tf.distillation import joint_step, teacher_targets
 from esnac_tf.errors import UserError
-from esnac_tf.evaluation import Evaluator
+from esnac_tf.evaluation import Evaluated, Evaluator
+from esnac_tf.strategies.history import History
 from esnac_tf.trial_log import read_trials
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -171,6 +173,104 @@ class TestSuccessiveHalving:
         for student in result.students:
             accuracy = toy.accuracy(student.model, toy.VALIDATION)
             assert accuracy == pytest.approx(student.trial.validation_accuracy)
+
+
+class Slots:
+    """An executor of two places, in which what was submitted last is finished first."""
+
+    def __init__(self, context, losses=()):
+        self.context, self.losses = context, list(losses)
+        self.submitted, self.most = [], 0
+
+    def submit(self, proposals, step):
+        self.submitted.extend((number, actions, step) for number, actions in proposals.items())
+        self.most = max(self.most, len(self.submitted))
+
+    def wait(self):
+        if self.submitted:
+            number, actions, step = self.submitted.pop()
+            if number in self.losses:
+                self.losses.remove(number)
+                trial = self.context.evaluator.failed(number, actions, step, "its worker died")
+                lost = dataclasses.replace(trial, state="lost")
+                self.context.on_finished([Evaluated(lost, None)])
+            else:
+                self.context.evaluator.evaluate(
+                    {number: actions}, step, on_finished=self.context.on_finished
+                )
+        return 2 - len(self.submitted)
+
+
+@pytest.fixture
+def slots(monkeypatch):
+    """The executors that were opened, and trials that are lost once each."""
+    made, losses = [], []
+
+    @contextlib.contextmanager
+    def opened(name, context):
+        made.append(Slots(context, losses))
+        yield made[-1]
+
+    monkeypatch.setattr(executors, "opened", opened)
+    return made, losses
+
+
+class TestLostTrials:
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_they_are_recorded_and_trained_again(self, slots, tmp_path, asynchronous, capsys):
+        slots[1].extend([0, 1, 4, 4])
+        settings = {"full_epochs": 0, "asynchronous": asynchronous}
+        result = search(run_dir=tmp_path, display=Display(), **settings)
+        assert sorted(trial.number for trial in result.trials) == list(range(6))
+        assert all(trial.is_complete for trial in result.trials)
+        lines = map(json.loads, (tmp_path / "trials.jsonl").read_text().splitlines())
+        lost = [line for line in lines if line["state"] == "lost"]
+        assert sorted(line["number"] for line in lost) == [0, 1, 4, 4]
+        actions = {trial.number: trial.actions.to_json() for trial in result.trials}
+        assert all(line["actions"] == actions[line["number"]] for line in lost)
+        kept = sorted(read_trials(tmp_path), key=lambda trial: trial.number)
+        assert kept == list(result.trials)
+        assert "A worker died; trained again: trials 4." in capsys.readouterr().out
+
+
+class TestAsynchronous:
+    @pytest.mark.parametrize("strategy", ["random", "evolution", "esnac"])
+    def test_one_at_a_time_it_is_the_search_in_steps_of_one(self, strategy):
+        settings = {"strategy": strategy, "num_steps": 6, "num_kernels": 1, "full_epochs": 0}
+        one, other = search(**settings), search(asynchronous=True, **settings)
+        assert comparable(one.trials) == comparable(other.trials)
+
+    @pytest.mark.parametrize("warm_steps", [0, 2])
+    def test_a_resumed_search_goes_on_as_if_it_had_not_stopped(self, tmp_path, warm_steps):
+        settings = {"strategy": "esnac", "num_kernels": 2, "full_epochs": 0, "asynchronous": True,
+                    "kernel_warm_steps": warm_steps}  # fmt: skip
+        whole = search(num_steps=3, **settings)
+        search(num_steps=1, run_dir=tmp_path, **settings)
+        resumed = search(num_steps=3, run_dir=tmp_path, **settings)
+        assert comparable(resumed.trials) == comparable(whole.trials)
+
+    def test_who_is_still_trained_is_known(self, slots, monkeypatch, tmp_path):
+        """Two at a time, and the later one is finished first: nobody waits for the first."""
+        asked = []
+        suggest = History.ahead
+
+        def recorded(history, pending):
+            asked.append((len(history.trials), len(pending)))
+            return suggest(history, pending)
+
+        monkeypatch.setattr(History, "ahead", recorded)
+        result = search(asynchronous=True, full_epochs=0, run_dir=tmp_path)
+        assert asked == [(0, 0), (1, 1), (2, 1), (3, 1), (4, 1)]
+        assert [trial.number for trial in read_trials(tmp_path)] == [1, 2, 3, 4, 5, 0]
+        assert len({trial.actions for trial in result.trials}) == 6
+        assert slots[0][0].most == 2
+
+    def test_it_ends_where_no_student_is_left(self):
+        inputs = keras.Input((toy.FEATURES,))
+        x = keras.layers.Dense(3, name="hidden")(inputs)
+        small = keras.Model(inputs, keras.layers.Dense(toy.CLASSES, name="top")(x))
+        result = search(small, asynchronous=True, num_steps=9, full_epochs=0)
+        assert 0 < len(result.trials) < 9 * toy.SHORT["num_kernels"]
 
 
 class TestProfile:

@@ -45,6 +45,7 @@ BENCHMARKS = {
     "startup_dry_run": "startup_speed.dry_run",
     "startup_large_models": "startup_speed.large_models",
     "memory_over_trials": "memory.over_trials",
+    "executors_overhead": "executors_speed.overhead",
 }
 
 

@@ -49,6 +49,7 @@ class TeacherTargets:
             from then on. None: that is an error.
 
     Attributes:
+        batches: As given.
         batch_size: As of `batches`.
         num_batches: Likewise; None if it is not known.
 
@@ -80,7 +81,7 @@ class TeacherTargets:
     ) -> None:
         self.batch_size = batches.batch_size
         self.num_batches = getattr(batches, "num_batches", None)
-        self._batches, self._strategy, self._folder = batches, strategy, folder
+        self.batches, self._strategy, self._folder = batches, strategy, folder
         self._told = told
         self._weights_digest = digest_of(teacher.get_weights())
         self._structure: Any = None
@@ -99,7 +100,7 @@ class TeacherTargets:
         Raises:
             UserError: The file can't be written, and nobody is told instead.
         """
-        dataset = self._batches.epoch(epoch)
+        dataset = self.batches.epoch(epoch)
         with measured("teacher", whole=True), self._lock:  # groups of students ask at once
             scores = self._scores(epoch, dataset)
         with tf.device("CPU:0"):

@@ -1,6 +1,7 @@
 """Executors: where the students of a search are trained. One file each, found by its name.
 
-A new one is a file of this folder with a function `opened(context)`; no other file changes.
+A new one is a file of this folder with a function `opened(context)`, and with `check()` if it
+needs an extra; no other file changes.
 """
 
 from __future__ import annotations
@@ -8,22 +9,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.families import Family
 
 if TYPE_CHECKING:
+    from esnac_tf.distillation.training import OnBatch, OnEpoch
     from esnac_tf.evaluation import Evaluator, OnFinished
 
-FAMILY = Family("executor", __name__)
+FAMILY = Family("executor", __name__, frozenset({"parcel", "worker"}))
 
 
 class Executor(Protocol):
-    """Trains students, and hands over results as they come (`ExecutorContext.on_finished`)."""
+    """Trains students, and hands over results as they come (`ExecutorContext.on_finished`).
+
+    Of each student that was submitted it hands over one result, a failed or a lost trial at worst.
+    """
 
     def submit(self, proposals: Mapping[int, ActionSet], step: int) -> None:
-        """Takes in students that are to be trained; it does not wait for them.
+        """Takes in students that are to be trained, together where there is no better place.
+
+        It does not wait for them. One that is lost may be submitted again.
 
         Args:
             proposals: Actions by the number of their trial.
@@ -32,7 +39,7 @@ class Executor(Protocol):
         ...
 
     def wait(self) -> int:
-        """Waits until a student that was submitted is finished, if there are any.
+        """Waits until a student that was submitted is finished or lost, if there are any.
 
         Returns:
             How many students more could be trained at once, 0 or more.
@@ -48,15 +55,22 @@ class ExecutorContext:
         evaluator: Makes trials of students, in this process.
         on_finished: Called with results as they come, before `wait` returns, by one thread at a
             time.
-        progress: A phase of the display that follows a training, by its title and its epochs
+        progress: A phase of the display that follows a training, by its title and its epochs; it
+            yields what trainings call after epochs and after batches
             (`esnac_tf.training_progress`).
         step_size: How many students a search step has.
+        ray_address: Of a Ray cluster; empty: one is started on this machine.
+        cpus_per_candidate: CPUs of a student where executors place it; None: by the executor.
+        gpus_per_candidate: GPUs of a student likewise, also a part of one.
     """
 
     evaluator: Evaluator
     on_finished: OnFinished
-    progress: Callable[[str, int], contextlib.AbstractContextManager[Any]]
+    progress: Callable[[str, int], contextlib.AbstractContextManager[tuple[OnEpoch, OnBatch]]]
     step_size: int
+    ray_address: str = ""
+    cpus_per_candidate: int | None = None
+    gpus_per_candidate: float | None = None
 
 
 def names() -> list[str]:
@@ -67,6 +81,19 @@ def names() -> list[str]:
         True
     """
     return FAMILY.names()
+
+
+def check(name: str) -> None:
+    """Refuses an executor that can't be used here.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        MissingExtraError: It needs a package that is not installed.
+
+    Example:
+        >>> check("local")
+    """
+    getattr(FAMILY.module(name), "check", lambda: None)()
 
 
 def opened(name: str, context: ExecutorContext) -> contextlib.AbstractContextManager[Executor]:

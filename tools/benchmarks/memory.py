@@ -56,7 +56,9 @@ class _MemoryDisplay(Display):
         super().__init__(quiet=True)
         self.resident: list[float] = []
 
-    def trial_finished(self, trial: Trial, best: Trial | None) -> None:
+    def trial_finished(
+        self, trial: Trial, best: Trial | None, num_epochs: int | None = None
+    ) -> None:
         self.resident.append(resident_mib(pathlib.Path("/proc/self/status").read_text()))
 
     def warning(self, text: str) -> None:

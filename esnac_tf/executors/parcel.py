@@ -1,0 +1,152 @@
+"""What of an evaluator travels to another process, and the evaluator made of it there."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pathlib
+import tempfile
+import zipfile
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from esnac_tf.datasets.given import DatasetBatches
+from esnac_tf.distillation import get_strategy
+from esnac_tf.distillation.student_groups import StudentGroup
+from esnac_tf.distillation.teacher_targets import TeacherTargets
+from esnac_tf.errors import UserError
+from esnac_tf.evaluation import Evaluator
+from esnac_tf.graph.parsing import named_layers
+from esnac_tf.graph.teacher import TeacherGraph
+from esnac_tf.student import StudentBuilder
+
+# What is the same on both sides.
+_SHARED = ("teacher_measurement", "objective", "config", "loss", "task", "seed", "halving_factor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parcel:
+    """An evaluator on its way: everything in it can be pickled.
+
+    Attributes:
+        teacher: The content of the teacher's `.keras` file.
+        custom_objects: Classes and functions that the file only names.
+        graph: What was read of the teacher.
+        channel_importance: How kept channels are chosen.
+        batches: Training data.
+        validation: Held-out data, arrays [number of batches, B, ...] as (x, y, weight).
+        keeps_targets: Whether the teacher's outputs are kept from one search step to the next.
+        shared: The evaluator's other fields.
+    """
+
+    teacher: bytes
+    custom_objects: dict[str, Any]
+    graph: TeacherGraph
+    channel_importance: str
+    batches: Any
+    validation: Any
+    keeps_targets: bool
+    shared: dict[str, Any]
+
+
+def check_travels(evaluator: Evaluator) -> None:
+    """Refuses data that can't be sent to another process.
+
+    Raises:
+        UserError: The training data is a tf.data.Dataset.
+    """
+    if isinstance(_batches(evaluator), DatasetBatches):
+        raise UserError(
+            "Other processes need training data as arrays, received a dataset of batches.\n"
+            "Give (x, y) arrays, or executor='local'."
+        )
+
+
+def pack(evaluator: Evaluator) -> Parcel:
+    """Makes a parcel of an evaluator that `check_travels` lets pass."""
+    builder = evaluator.builder
+    rows = [tf.nest.map_structure(lambda part: part.numpy(), row) for row in evaluator.validation]
+    content = _content(builder.model)
+    return Parcel(
+        content,
+        _custom_objects(builder.model, content),
+        builder.graph,
+        builder.channel_importance,
+        _batches(evaluator),
+        tf.nest.map_structure(lambda *parts: np.stack(parts), *rows),
+        isinstance(evaluator.batches, TeacherTargets),
+        {name: getattr(evaluator, name) for name in _SHARED},
+    )
+
+
+def unpack(parcel: Parcel, folder: pathlib.Path) -> Evaluator:
+    """Makes an evaluator that trains on the devices of this process.
+
+    Args:
+        parcel: The parcel.
+        folder: Where the teacher's outputs are kept.
+    """
+    keras.saving.get_custom_objects().update(parcel.custom_objects)
+    builder = StudentBuilder(_loaded(parcel.teacher), parcel.graph, parcel.channel_importance)
+    strategy = get_strategy("auto")
+    shared = parcel.shared
+    teacher, batches = None, parcel.batches
+    if shared["loss"].needs_teacher:
+        with strategy.scope():
+            teacher = builder.teacher()
+    if parcel.keeps_targets:
+        batches = TeacherTargets(
+            batches,
+            teacher,
+            shared["task"],
+            strategy,
+            folder,
+            shared["config"].jit_compile,
+            logging.warning,
+        )
+        teacher = None
+    with tf.device("CPU:0"):
+        validation = tf.data.Dataset.from_tensor_slices(parcel.validation)
+    return Evaluator(
+        builder=builder,
+        groups=[StudentGroup(strategy, teacher)],
+        batches=batches,
+        validation=validation,
+        **shared,
+    )
+
+
+def _batches(evaluator: Evaluator) -> Any:
+    batches = evaluator.batches
+    return batches.batches if isinstance(batches, TeacherTargets) else batches
+
+
+def _content(model: keras.Model) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "teacher.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def _loaded(content: bytes) -> keras.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "teacher.keras"
+        path.write_bytes(content)
+        # Not a file of somebody's: the model that the search was given.
+        return keras.saving.load_model(path, compile=False, safe_mode=False)
+
+
+def _custom_objects(model: keras.Model, content: bytes) -> dict[str, Any]:
+    """Layers of the user's own by their names, and what is registered of what the file names."""
+    classes = {type(layer) for layer in named_layers(model).values()}
+    own = {kind.__name__: kind for kind in classes if kind.__module__.split(".")[0] != "keras"}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        config = archive.read("config.json").decode()
+    registered = keras.saving.get_custom_objects()
+    named = {name: value for name, value in registered.items() if json.dumps(name) in config}
+    return {**own, **named}

@@ -1,0 +1,359 @@
+"""Students trained by processes that Ray places on the devices of one machine, or of many.
+
+Ray starts these workers, starts them again if they die, and carries what they need and give. The
+students of a step are dealt out among them, and those of one worker are trained together. What a
+worker that died was training is lost, and reported as lost: whoever submitted it submits it again.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from esnac_tf.architecture import ActionSet
+from esnac_tf.errors import MissingExtraError, UserError
+from esnac_tf.evaluation import Evaluated
+from esnac_tf.executors import ExecutorContext
+from esnac_tf.executors.parcel import check_travels, pack
+from esnac_tf.executors.worker import Worker
+from esnac_tf.profiling import measured
+from esnac_tf.trial import FAILED, LOST, Trial
+
+# Between two looks at the progress of workers.
+_POLL_SECS = 1.0
+# What workers have for tidying up.
+_CLOSE_SECS = 5.0
+# Workers that die with a student until it counts as failed.
+_MAX_LOSSES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How students are placed.
+
+    Attributes:
+        num_workers: How many processes train.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+        capacity: How many students a worker trains together at least.
+    """
+
+    num_workers: int
+    cpus: int
+    gpus: int
+    capacity: int
+
+
+def plan(
+    nodes: Sequence[Mapping[str, float]],
+    num_students: int,
+    cpus_per_candidate: int | None = None,
+    gpus_per_candidate: float | None = None,
+) -> Plan:
+    """Plans the workers for a cluster.
+
+    Args:
+        nodes: What each node has in all: "CPU" and "GPU", by Ray's names.
+        num_students: How many students there are at most at once, 1 or more.
+        cpus_per_candidate: CPUs of a student; None: all CPUs are shared out.
+        gpus_per_candidate: GPUs of a student; of less than 1, students share a GPU and are trained
+            together. None: 1 if there are GPUs, else 0.
+
+    Raises:
+        UserError: No node has room for a student.
+
+    Example:
+        >>> plan([{"CPU": 32, "GPU": 4}, {"CPU": 32, "GPU": 4}], num_students=8)
+        Plan(num_workers=8, cpus=8, gpus=1, capacity=1)
+        >>> plan([{"CPU": 32, "GPU": 4}], num_students=8, gpus_per_candidate=0.25)
+        Plan(num_workers=2, cpus=8, gpus=1, capacity=4)
+        >>> plan([{"CPU": 2}], num_students=8)
+        Plan(num_workers=2, cpus=1, gpus=0, capacity=1)
+    """
+    if gpus_per_candidate is None:
+        gpus_per_candidate = float(any(node.get("GPU", 0) >= 1 for node in nodes))
+    capacity = int(1 / gpus_per_candidate) if 0 < gpus_per_candidate < 1 else 1
+    gpus, most = math.ceil(gpus_per_candidate), math.ceil(num_students / capacity)
+    if gpus:
+        places = [int(node.get("GPU", 0)) // gpus for node in nodes]
+        shares = [
+            int(node.get("CPU", 0)) // count
+            for node, count in zip(nodes, places, strict=True)
+            if count
+        ]
+        all_cpus = min(shares, default=1)
+    else:
+        all_cpus = int(sum(node.get("CPU", 0) for node in nodes)) // most
+        places = [num_students for _ in nodes]
+        all_cpus = min(all_cpus, max((int(node.get("CPU", 0)) for node in nodes), default=1))
+    cpus = max(1, all_cpus if cpus_per_candidate is None else cpus_per_candidate * capacity)
+    room = sum(
+        min(place, int(node.get("CPU", 0)) // cpus)
+        for node, place in zip(nodes, places, strict=True)
+    )
+    if not room:
+        raise UserError(
+            f"No node of the Ray cluster has room for a student of {cpus} CPUs and {gpus} GPUs.\n"
+            "Give smaller --cpus_per_candidate and --gpus_per_candidate, or see `ray status`."
+        )
+    return Plan(min(room, most), cpus, gpus, capacity)
+
+
+@dataclasses.dataclass
+class _Share:
+    """Students that a worker trains together, and what is known of it."""
+
+    proposals: Mapping[int, ActionSet]
+    step: int
+    worker: int = -1
+    weights: Sequence[Any] = ()  # references
+    events: Any = None  # a reference
+    callbacks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    phase: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
+
+
+class RayExecutor:
+    """Deals students out among Ray's actors; Ray is started with the first of them.
+
+    Args:
+        context: What it works with.
+        ray: The module.
+        stack: Ends what is started here.
+    """
+
+    def __init__(self, context: ExecutorContext, ray: Any, stack: contextlib.ExitStack) -> None:
+        self._context, self._ray, self._stack = context, ray, stack
+        self._plan: Plan | None = None
+        self._parcel: Any = None  # held, for workers that start again
+        self._workers: list[Any] = []
+        # Below, workers are numbers.
+        self._starting: dict[Any, int] = {}  # by the reference that tells when they have started
+        self._idle: list[int] = []
+        self._queue: list[_Share] = []
+        self._running: dict[Any, _Share] = {}  # by the reference of their trials
+        self._losses: collections.Counter[int] = collections.Counter()
+
+    def submit(self, proposals: Mapping[int, ActionSet], step: int) -> None:
+        """Takes in students that are to be trained."""
+        planned = self._started()
+        numbers = list(proposals)
+        count = min(planned.num_workers, math.ceil(len(numbers) / planned.capacity))
+        for first in range(count):
+            dealt = {number: proposals[number] for number in numbers[first::count]}
+            self._queue.append(_Share(dealt, step))
+
+    def wait(self) -> int:
+        """Waits until the students of a worker are finished or lost, if any are under way."""
+        planned = self._started()
+        with measured("training"):
+            while self._queue or self._running:
+                self._dispatch()
+                self._follow()
+                if self._finish():
+                    break
+        shares = [*self._queue, *self._running.values()]
+        under_way = sum(len(share.proposals) for share in shares)
+        return max(0, planned.num_workers * planned.capacity - under_way)
+
+    def _started(self) -> Plan:
+        """Starts Ray and the workers, once."""
+        if self._plan is not None:
+            return self._plan
+        context, ray = self._context, self._ray
+        if not ray.is_initialized():
+            _start_ray(ray, context.ray_address)
+            self._stack.callback(ray.shutdown)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = context.cpus_per_candidate, context.gpus_per_candidate
+        self._plan = plan(nodes, context.step_size, *asked)
+        self._parcel = ray.put(pack(context.evaluator))
+        kind = ray.remote(Worker).options(
+            num_cpus=self._plan.cpus,
+            num_gpus=self._plan.gpus,
+            max_restarts=-1,
+            max_concurrency=2,  # so that it tells its progress
+        )
+        # All cores of a machine: TensorFlow's own choice, as in this process.
+        threads = None if self._plan.cpus == os.cpu_count() else self._plan.cpus
+        fetch = functools.partial(ray.get, self._parcel)
+        self._workers = [kind.remote(fetch, threads) for _ in range(self._plan.num_workers)]
+        self._stack.callback(self._stop)
+        for number in range(self._plan.num_workers):
+            self._expect(number)
+        return self._plan
+
+    def _stop(self) -> None:
+        """Ends the workers; those that still answer tidy up first."""
+        for share in self._running.values():
+            share.phase.close()
+        closing = [worker.close.remote() for worker in self._workers]
+        self._ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECS)
+        for worker in self._workers:
+            self._ray.kill(worker)
+
+    def _expect(self, worker: int) -> None:
+        """Notes that a worker is about to start, or to start again."""
+        self._starting[self._workers[worker].is_ready.remote()] = worker
+
+    def _dispatch(self) -> None:
+        while self._queue and self._idle:
+            share = self._queue.pop(0)
+            share.worker = self._idle.pop(0)
+            worker = self._workers[share.worker]
+            evaluate = worker.evaluate.options(num_returns=1 + len(share.proposals))
+            step_size = self._context.step_size
+            trials, *share.weights = evaluate.remote(share.proposals, share.step, step_size)
+            share.events = worker.events.remote()
+            title = f"Step {share.step + 1}"
+            if len(self._workers) > 1:
+                title += f", worker {share.worker + 1}"
+            epochs = self._context.evaluator.config.epochs
+            on_epoch, on_batch = share.phase.enter_context(self._context.progress(title, epochs))
+            share.callbacks = {"on_epoch": on_epoch, "on_batch": on_batch}
+            self._running[trials] = share
+
+    def _follow(self) -> None:
+        """Shows what workers tell of their trainings."""
+        shares = {share.events: share for share in self._running.values()}
+        if not shares:
+            return
+        told, _ = self._ray.wait(list(shares), num_returns=len(shares), timeout=0)
+        for reference in told:
+            share = shares[reference]
+            with contextlib.suppress(self._ray.exceptions.RayError):  # noticed elsewhere
+                for name, arguments in self._ray.get(reference):
+                    share.callbacks[name](*arguments)
+            share.events = self._workers[share.worker].events.remote()
+
+    def _finish(self) -> bool:
+        """Waits a moment; whether students are finished or lost by then."""
+        ray = self._ray
+        if not (self._starting or self._running):
+            raise UserError("All of Ray's workers are gone.\nSee `ray status`; run it again then.")
+        done, _ = ray.wait([*self._starting, *self._running], num_returns=1, timeout=_POLL_SECS)
+        finished = False
+        for reference in done:
+            if reference in self._starting:
+                self._meet(reference, self._starting.pop(reference))
+            else:
+                self._take(reference, self._running.pop(reference))
+                finished = True
+        return finished
+
+    def _meet(self, reference: Any, worker: int) -> None:
+        """Takes in a worker that has started, or has not."""
+        errors = self._ray.exceptions
+        try:
+            self._ray.get(reference)
+            self._idle.append(worker)
+        except errors.ActorDiedError as error:  # for good: it can't be made
+            if not (self._idle or self._starting or self._running):
+                raise UserError(
+                    f"Ray can't start a worker: {_last_line(error)}\n"
+                    "Every node needs the same esnac_tf and TensorFlow, and modules of your own."
+                ) from error
+        except errors.RayError:  # it is being started again
+            time.sleep(_POLL_SECS)
+            self._expect(worker)
+
+    def _take(self, reference: Any, share: _Share) -> None:
+        """Hands over what became of students."""
+        ray, errors = self._ray, self._ray.exceptions
+        share.phase.close()
+        try:
+            trials = ray.get(reference)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except errors.RayError:
+            self._expect(share.worker)
+            self._context.on_finished([Evaluated(trial, None) for trial in self._lost(share)])
+            return
+        self._idle.append(share.worker)
+        evaluated = []
+        for trial, weights in zip(trials, share.weights, strict=True):
+            student = functools.partial(self._student, trial, weights)
+            evaluated.append(Evaluated(trial, student if trial.is_complete else None))
+        self._context.on_finished(evaluated)
+
+    def _lost(self, share: _Share) -> list[Trial]:
+        """The trials of students whose worker died."""
+        trials = []
+        for number, actions in share.proposals.items():
+            self._losses[number] += 1
+            count = self._losses[number]
+            state, failure = LOST, "its worker died"
+            if count >= _MAX_LOSSES:
+                state, failure = FAILED, f"its worker died, {count} times"
+            failed = self._context.evaluator.failed(number, actions, share.step, failure)
+            trials.append(dataclasses.replace(failed, state=state))
+        return trials
+
+    def _student(self, trial: Trial, reference: Any) -> keras.Model | None:
+        """A student from afar; None if its weights are gone with their node."""
+        try:
+            weights = self._ray.get(reference)
+        except self._ray.exceptions.RayError:
+            return None
+        student = self._context.evaluator.builder.build(trial.actions)
+        student.set_weights(weights)
+        return student
+
+
+def _start_ray(ray: Any, address: str) -> None:
+    """Joins a cluster, or starts one on this machine.
+
+    Raises:
+        UserError: There is no cluster at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+    settings = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(
+            f"There is no Ray cluster at {address}: {_last_line(error)}\n"
+            "Start one with `ray start --head`, or leave --ray_address out for one on this machine."
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def opened(context: ExecutorContext) -> Iterator[RayExecutor]:
+    """Makes the executor.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        UserError: The training data can't be sent to other processes.
+    """
+    check()
+    import ray
+
+    check_travels(context.evaluator)
+    with contextlib.ExitStack() as stack:
+        yield RayExecutor(context, ray, stack)
+
+
+def check() -> None:
+    """Refuses to be used where Ray is not installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("executor='ray'", "ray", "ray")

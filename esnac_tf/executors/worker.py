@@ -1,0 +1,87 @@
+"""A process that trains students: action sets come in, trials and weights go out."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from esnac_tf.architecture import ActionSet
+from esnac_tf.errors import UserError
+from esnac_tf.quiet_start import start_tensorflow
+
+if TYPE_CHECKING:
+    from esnac_tf.executors.parcel import Parcel
+
+# The name of a callback of a training, "on_epoch" or "on_batch", and what it was called with.
+Event = tuple[str, tuple[Any, ...]]
+
+
+class Worker:
+    """Trains students on the devices that this process sees.
+
+    One thread may ask for `events` while another is in `evaluate`.
+
+    Args:
+        fetch: Gets the parcel; called once TensorFlow is set up.
+        num_threads: CPU threads of an operation; None: TensorFlow's choice.
+    """
+
+    def __init__(self, fetch: Callable[[], Parcel], num_threads: int | None = None) -> None:
+        start_tensorflow()
+        import tensorflow as tf
+
+        if num_threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        for gpu in tf.config.list_physical_devices("GPU"):  # others may be on it, too
+            tf.config.experimental.set_memory_growth(gpu, True)
+        from esnac_tf.executors.parcel import unpack
+
+        self._folder = tempfile.TemporaryDirectory()
+        self._evaluator = unpack(fetch(), pathlib.Path(self._folder.name))
+        self._events: list[Event] = []
+
+    def is_ready(self) -> bool:
+        """True: who hears it knows that this process has begun."""
+        return True
+
+    def evaluate(
+        self, proposals: Mapping[int, ActionSet], step: int, step_size: int
+    ) -> tuple[Any, ...]:
+        """Trains students together.
+
+        Args:
+            proposals: Actions by the number of their trial.
+            step: The search step they belong to, from 0.
+            step_size: How many students the step has.
+
+        Returns:
+            A list of their trials, and for each its weights, None if it failed.
+
+        Raises:
+            UserError: As `Evaluator.evaluate`.
+        """
+        self._events = []
+        try:
+            results = self._evaluator.evaluate(
+                proposals,
+                step,
+                lambda *arguments: self._events.append(("on_epoch", arguments)),
+                lambda *arguments: self._events.append(("on_batch", arguments)),
+                step_size=step_size,
+            )
+        except UserError as error:
+            raise UserError(str(error)) from None  # of one argument, which can be pickled
+        students = [item.student and item.student() for item in results]
+        weights = [student and student.get_weights() for student in students]
+        return [item.trial for item in results], *weights
+
+    def close(self) -> None:
+        """Removes what was kept on the disk."""
+        self._folder.cleanup()
+
+    def events(self) -> list[Event]:
+        """What happened in the training under way since this was asked last."""
+        events, self._events = self._events, []
+        return events

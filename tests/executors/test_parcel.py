@@ -1,0 +1,93 @@
+"""Evaluators on their way to another process."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy
+
+from esnac_tf.architecture import ActionSet
+from esnac_tf.datasets.given import given_training_batches
+from esnac_tf.distillation import losses
+from esnac_tf.distillation.task import Task
+from esnac_tf.distillation.teacher_targets import TeacherTargets
+from esnac_tf.errors import UserError
+from esnac_tf.executors.parcel import check_travels, pack, unpack
+from esnac_tf.graph.teacher import analyse
+from esnac_tf.student import StudentBuilder
+
+from .conftest import make_evaluator
+
+STUDENTS = {0: ActionSet.of(widths={"12": 5}), 1: ActionSet.of(removed=["branch"])}
+
+
+def sent(evaluator, folder):
+    return unpack(pickle.loads(pickle.dumps(pack(evaluator))), folder)
+
+
+def trials_and_weights(evaluator):
+    results = evaluator.evaluate(STUDENTS, 2)
+    trials = [dataclasses.replace(item.trial, duration_secs=0.0) for item in results]
+    return trials, [weight for item in results for weight in item.student().get_weights()]
+
+
+@pytest.mark.parametrize(
+    ("loss", "kept"), [("logit_mse", False), ("logit_mse", True), ("cross_entropy", False)]
+)
+def test_what_arrives_trains_alike(loss, kept, tmp_path):
+    changes = {"loss": losses.get(loss), "seed": 3, "halving_factor": 2}
+    evaluator = make_evaluator(**changes)
+    if kept:
+        group = evaluator.groups[0]
+        targets = TeacherTargets(
+            evaluator.batches, group.teacher, Task(), group.strategy, tmp_path / "here"
+        )
+        evaluator = dataclasses.replace(evaluator, batches=targets)
+    arrived = sent(evaluator, tmp_path / "there")
+    assert isinstance(arrived.batches, TeacherTargets) == kept
+    trials, weights = trials_and_weights(arrived)
+    expected_trials, expected = trials_and_weights(evaluator)
+    assert trials == expected_trials
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (tmp_path / "there").exists() == kept
+
+
+class Shifted(keras.layers.Layer):
+    """A layer of the user's own, which nobody registered."""
+
+    def call(self, x):
+        return x + 1.0
+
+
+def test_layers_of_the_users_own_arrive(tmp_path):
+    teacher = toy.teacher(end=[Shifted(name="shifted")])
+    evaluator = make_evaluator(builder=StudentBuilder(teacher, analyse(teacher)))
+    arrived = sent(evaluator, tmp_path)
+    one, other = (made.builder.build(STUDENTS[0]) for made in (evaluator, arrived))
+    np.testing.assert_array_equal(one(toy.TEST[0]), other(toy.TEST[0]))
+
+
+@keras.saving.register_keras_serializable("tests")
+def halved(x):
+    return x / 2
+
+
+def test_what_is_registered_arrives_where_the_teacher_has_it():
+    teacher = toy.teacher(end=[keras.layers.Activation(halved, name="halved")])
+    parcel = pack(make_evaluator(builder=StudentBuilder(teacher, analyse(teacher))))
+    assert parcel.custom_objects == {"tests>halved": halved}
+    assert pack(make_evaluator()).custom_objects == {}
+
+
+def test_datasets_of_batches_are_refused():
+    dataset = tf.data.Dataset.from_tensor_slices(toy.TRAIN).batch(16)
+    evaluator = make_evaluator(batches=given_training_batches(dataset, 16))
+    with pytest.raises(UserError, match="training data as arrays"):
+        check_travels(evaluator)
+    check_travels(make_evaluator())

@@ -1,0 +1,207 @@
+"""Workers that Ray places: where, and what becomes of students whose worker dies."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import signal
+
+import pytest
+import toy
+
+from esnac_tf import executors
+from esnac_tf.architecture import ActionSet
+from esnac_tf.compression import search_students
+from esnac_tf.distillation import TrainingConfig
+from esnac_tf.errors import MissingExtraError, UserError
+from esnac_tf.executors.ray import Plan, RayExecutor, plan
+from esnac_tf.executors.worker import Worker
+from esnac_tf.run_files import loads
+from esnac_tf.trial import COMPLETE, FAILED, LOST
+
+from .conftest import make_context, make_evaluator
+
+STUDENTS = {width: ActionSet.of(widths={"12": width}) for width in (5, 4, 3, 2)}
+LONG = TrainingConfig.search(epochs=150)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "num_students", "asked", "planned"),
+    [
+        ([{"CPU": 2}], 8, (), Plan(2, 1, 0, 1)),
+        ([{"CPU": 2}], 8, (2,), Plan(1, 2, 0, 1)),
+        ([{"CPU": 64}], 8, (), Plan(8, 8, 0, 1)),
+        ([{"CPU": 64}], 1, (), Plan(1, 64, 0, 1)),
+        ([{"CPU": 8}, {"CPU": 8}], 3, (), Plan(2, 5, 0, 1)),
+        ([{"CPU": 1}, {"CPU": 1}], 1, (), Plan(1, 1, 0, 1)),
+        ([{"CPU": 16, "GPU": 2}], 8, (), Plan(2, 8, 1, 1)),
+        ([{"CPU": 16, "GPU": 2}], 8, (None, 0), Plan(8, 2, 0, 1)),
+        ([{"CPU": 16, "GPU": 2}], 8, (None, 0.25), Plan(2, 8, 1, 4)),
+        ([{"CPU": 16, "GPU": 2}], 8, (1, 0.25), Plan(2, 4, 1, 4)),
+        ([{"CPU": 16, "GPU": 2}], 3, (None, 0.3), Plan(1, 8, 1, 3)),
+        ([{"CPU": 16, "GPU": 4}], 8, (None, 2), Plan(2, 8, 2, 1)),
+        ([{"CPU": 16, "GPU": 4}, {"CPU": 64}], 8, (), Plan(4, 4, 1, 1)),
+        ([{"CPU": 1, "GPU": 4}], 8, (), Plan(1, 1, 1, 1)),
+    ],
+)
+def test_a_plan_uses_what_there_is(nodes, num_students, asked, planned):
+    assert plan(nodes, num_students, *asked) == planned
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"),
+    [([], ()), ([{"CPU": 2}], (3,)), ([{"CPU": 2}], (1, 1)), ([{"CPU": 8, "GPU": 1}], (1, 2))],
+)
+def test_no_room_is_told(nodes, asked):
+    with pytest.raises(UserError, match="No node of the Ray cluster has room for a student of"):
+        plan(nodes, 4, *asked)
+
+
+def test_without_the_extra_it_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for use in (lambda: executors.check("ray"), lambda: search(executor="ray")):
+        with pytest.raises(MissingExtraError) as caught:
+            use()
+        assert str(caught.value).splitlines()[0] == "executor='ray' needs the package ray."
+        assert "pip install ray" in str(caught.value).splitlines()[1]
+
+
+def search(**settings):
+    settings = {**toy.SHORT, "full_epochs": 0, **settings}
+    return search_students(toy.teacher(), toy.TRAIN, toy.VALIDATION, **settings)
+
+
+def comparable(result):
+    trials = sorted(result.trials, key=lambda trial: trial.number)
+    return [dataclasses.replace(trial, duration_secs=0.0) for trial in trials]
+
+
+def pid_of(ray, worker):
+    return ray.get(worker.__ray_call__.remote(lambda self: os.getpid()))
+
+
+@pytest.fixture
+def kill(ray, monkeypatch):
+    """Kills a worker a moment after it began to train: so many times."""
+    left, seen, follow = [0], [], RayExecutor._follow
+
+    def follow_and_kill(executor):
+        follow(executor)
+        for reference, share in executor._running.items():
+            seen.append(reference)
+            if seen.count(reference) == 2 and left[0]:
+                left[0] -= 1
+                os.kill(pid_of(ray, executor._workers[share.worker]), signal.SIGKILL)
+
+    monkeypatch.setattr(RayExecutor, "_follow", follow_and_kill)
+
+    def set_number(number):
+        left[0] = number
+
+    return set_number
+
+
+class TestLosses:
+    @pytest.fixture
+    def running(self, ray):
+        context = make_context(make_evaluator(config=LONG), step_size=4)
+        with executors.opened("ray", context.given) as executor:
+            yield executor, context
+
+    def test_what_a_dead_worker_trained_is_reported_as_lost(self, running, kill):
+        executor, context = running
+        kill(1)
+        executor.submit(STUDENTS, 3)
+        while len(context.finished) < 4:
+            executor.wait()
+        assert context.epochs  # a worker told how far it was
+        assert len(executor._workers) == 2
+        lost = [item.trial for item in context.finished if item.trial.state == LOST]
+        assert [trial.number for trial in lost] in ([5, 3], [4, 2])  # dealt out in turn
+        assert {trial.failure for trial in lost} == {"its worker died"}
+        assert sum(item.trial.state == COMPLETE for item in context.finished) == 2
+        context.finished.clear()
+        executor.submit({trial.number: trial.actions for trial in lost}, 3)
+        while len(context.finished) < 2:
+            executor.wait()
+        assert {item.trial.state for item in context.finished} == {COMPLETE}
+        assert executor.wait() == 2
+
+    def test_a_student_that_kills_its_worker_fails_in_the_end(self, running, kill):
+        executor, context = running
+        kill(3)
+        for _ in range(3):
+            executor.submit({7: STUDENTS[5]}, 0)
+            executor.wait()
+        assert [(item.trial.state, item.trial.failure) for item in context.finished] == [
+            (LOST, "its worker died"),
+            (LOST, "its worker died"),
+            (FAILED, "its worker died, 3 times"),
+        ]
+
+
+class TestSearch:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def expected(cls):
+        return search(num_kernels=4)
+
+    @pytest.mark.parametrize("num_workers", [1, 2])
+    def test_trials_are_those_of_the_local_executor(self, ray, expected, num_workers):
+        result = search(num_kernels=4, executor="ray", cpus_per_candidate=2 // num_workers)
+        assert comparable(result) == comparable(expected)
+        for one, other in zip(result.students, expected.students, strict=True):
+            assert one.trial.actions == other.trial.actions
+            accuracy = toy.accuracy(one.model, toy.VALIDATION)
+            assert accuracy == pytest.approx(one.trial.validation_accuracy)
+
+    def test_a_worker_that_is_killed_loses_no_trial(self, kill, tmp_path):
+        settings = {"num_kernels": 4, "num_steps": 1, "search_epochs": LONG.epochs}
+        expected = search(**settings)
+        kill(1)
+        result = search(executor="ray", run_dir=tmp_path, **settings)
+        assert comparable(result) == comparable(expected)
+        lines = [loads(line) for line in (tmp_path / "trials.jsonl").read_bytes().splitlines()]
+        states = [line["state"] for line in lines]
+        assert (states.count("lost"), states.count("complete")) == (2, 4)
+        assert search(run_dir=tmp_path, **settings).trials == result.trials  # it is finished
+
+    def test_asynchronously_every_trial_comes_once(self, ray):
+        settings = {"num_steps": 3, "num_kernels": 2, "asynchronous": True}
+        result = search(executor="ray", **settings)
+        assert [trial.number for trial in comparable(result)] == list(range(6))
+        assert len({trial.actions for trial in result.trials}) == 6
+
+    def test_asynchronously_one_worker_is_as_one_process(self, ray):
+        settings = {"num_steps": 2, "num_kernels": 2, "asynchronous": True}
+        result = search(executor="ray", cpus_per_candidate=2, **settings)
+        assert comparable(result) == comparable(search(**settings))
+
+
+def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
+
+    def fail(**arguments):
+        assert arguments["address"] == "somewhere:1"
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(UserError, match="no Ray cluster at somewhere:1: nobody answers"):
+        search(executor="ray", ray_address="somewhere:1")
+
+
+def test_a_worker_tells_of_its_training():
+    """In this process: the worker without Ray."""
+    from esnac_tf.executors.parcel import pack
+
+    worker = Worker(lambda: pack(make_evaluator()))
+    trials, *weights = worker.evaluate(STUDENTS, 1, 4)
+    assert [trial.number for trial in trials] == list(STUDENTS)
+    assert len(weights) == 4
+    events = worker.events()
+    assert [arguments[0] for name, arguments in events if name == "on_epoch"] == [1, 2]
+    assert sum(name == "on_batch" for name, _ in events) == 2 * (96 // 16)
+    assert worker.events() == []
+    worker.close()
