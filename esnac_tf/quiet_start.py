@@ -12,7 +12,7 @@ def start_tensorflow() -> None:
     """Imports TensorFlow and looks for its devices: what it says at its start, it says here."""
     if "tensorflow" in sys.modules:
         return
-    with _silence():
+    with silenced():
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
@@ -20,7 +20,7 @@ def start_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Hides what native code writes to the error output, where Python has no say."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()

@@ -14,6 +14,7 @@ import functools
 import importlib.util
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,10 +28,15 @@ from esnac_tf.executors import ExecutorContext
 from esnac_tf.executors.parcel import check_travels, pack
 from esnac_tf.executors.worker import Worker
 from esnac_tf.profiling import measured
+from esnac_tf.quiet_start import silenced
 from esnac_tf.trial import FAILED, LOST, Trial
 
 # Between two looks at the progress of workers.
 _POLL_SECS = 1.0
+# What a cluster has for answering.
+_CONNECT_SECS = 10.0
+# What Ray says, at length, when a worker or a node dies, which the search says in a line.
+_HIDDEN = r"worker died|Raylet is terminated|has been marked dead"
 # What workers have for tidying up.
 _CLOSE_SECS = 5.0
 # Workers that die with a student until it counts as failed.
@@ -134,7 +140,7 @@ class RayExecutor:
     def __init__(self, context: ExecutorContext, ray: Any, stack: contextlib.ExitStack) -> None:
         self._context, self._ray, self._stack = context, ray, stack
         self._plan: Plan | None = None
-        self._parcel: Any = None  # held, for workers that start again
+        self._fetch: Any = None  # what workers call for what they need
         self._workers: list[Any] = []
         # Below, workers are numbers.
         self._starting: dict[Any, int] = {}  # by the reference that tells when they have started
@@ -176,7 +182,7 @@ class RayExecutor:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         asked = context.cpus_per_candidate, context.gpus_per_candidate
         self._plan = plan(nodes, context.step_size, *asked)
-        self._parcel = ray.put(pack(context.evaluator))
+        self._fetch = functools.partial(ray.get, ray.put(pack(context.evaluator)))
         kind = ray.remote(Worker).options(
             num_cpus=self._plan.cpus,
             num_gpus=self._plan.gpus,
@@ -185,8 +191,7 @@ class RayExecutor:
         )
         # All cores of a machine: TensorFlow's own choice, as in this process.
         threads = None if self._plan.cpus == os.cpu_count() else self._plan.cpus
-        fetch = functools.partial(ray.get, self._parcel)
-        self._workers = [kind.remote(fetch, threads) for _ in range(self._plan.num_workers)]
+        self._workers = [kind.remote(threads) for _ in range(self._plan.num_workers)]
         self._stack.callback(self._stop)
         for number in range(self._plan.num_workers):
             self._expect(number)
@@ -203,7 +208,7 @@ class RayExecutor:
 
     def _expect(self, worker: int) -> None:
         """Notes that a worker is about to start, or to start again."""
-        self._starting[self._workers[worker].is_ready.remote()] = worker
+        self._starting[self._workers[worker].prepare.remote(self._fetch)] = worker
 
     def _dispatch(self) -> None:
         while self._queue and self._idle:
@@ -212,7 +217,9 @@ class RayExecutor:
             worker = self._workers[share.worker]
             evaluate = worker.evaluate.options(num_returns=1 + len(share.proposals))
             step_size = self._context.step_size
-            trials, *share.weights = evaluate.remote(share.proposals, share.step, step_size)
+            trials, *share.weights = evaluate.remote(
+                self._fetch, share.proposals, share.step, step_size
+            )
             share.events = worker.events.remote()
             title = f"Step {share.step + 1}"
             if len(self._workers) > 1:
@@ -320,8 +327,17 @@ def _start_ray(ray: Any, address: str) -> None:
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
     settings = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
-    except (ConnectionError, ValueError) as error:
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit():  # Ray itself would try for ten minutes
+            socket.create_connection((host.rpartition("/")[2], int(port)), _CONNECT_SECS).close()
+        with silenced():
+            ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
+    except (OSError, ValueError) as error:
+        if "AuthToken" in str(error.__cause__):
+            raise UserError(
+                f"The Ray cluster at {address} wants a token.\n"
+                "Set RAY_AUTH_MODE=token here, too, with its token in ~/.ray/auth_token."
+            ) from error
         raise UserError(
             f"There is no Ray cluster at {address}: {_last_line(error)}\n"
             "Start one with `ray start --head`, or leave --ray_address out for one on this machine."
@@ -342,6 +358,7 @@ def opened(context: ExecutorContext) -> Iterator[RayExecutor]:
         UserError: The training data can't be sent to other processes.
     """
     check()
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _HIDDEN)  # which Ray reads when imported
     import ray
 
     check_travels(context.evaluator)

@@ -12,6 +12,7 @@ from esnac_tf.errors import UserError
 from esnac_tf.quiet_start import start_tensorflow
 
 if TYPE_CHECKING:
+    from esnac_tf.evaluation import Evaluator
     from esnac_tf.executors.parcel import Parcel
 
 # The name of a callback of a training, "on_epoch" or "on_batch", and what it was called with.
@@ -24,11 +25,10 @@ class Worker:
     One thread may ask for `events` while another is in `evaluate`.
 
     Args:
-        fetch: Gets the parcel; called once TensorFlow is set up.
         num_threads: CPU threads of an operation; None: TensorFlow's choice.
     """
 
-    def __init__(self, fetch: Callable[[], Parcel], num_threads: int | None = None) -> None:
+    def __init__(self, num_threads: int | None = None) -> None:
         start_tensorflow()
         import tensorflow as tf
 
@@ -36,22 +36,36 @@ class Worker:
             tf.config.threading.set_intra_op_parallelism_threads(num_threads)
         for gpu in tf.config.list_physical_devices("GPU"):  # others may be on it, too
             tf.config.experimental.set_memory_growth(gpu, True)
-        from esnac_tf.executors.parcel import unpack
-
         self._folder = tempfile.TemporaryDirectory()
-        self._evaluator = unpack(fetch(), pathlib.Path(self._folder.name))
+        self._evaluator: Evaluator | None = None
         self._events: list[Event] = []
 
-    def is_ready(self) -> bool:
-        """True: who hears it knows that this process has begun."""
-        return True
+    def prepare(self, fetch: Callable[[], Parcel]) -> None:
+        """Makes itself an evaluator, if it has none yet.
+
+        Args:
+            fetch: Gets what it is made of.
+        """
+        self._prepared(fetch)
+
+    def _prepared(self, fetch: Callable[[], Parcel]) -> Evaluator:
+        from esnac_tf.executors.parcel import unpack
+
+        if self._evaluator is None:
+            self._evaluator = unpack(fetch(), pathlib.Path(self._folder.name))
+        return self._evaluator
 
     def evaluate(
-        self, proposals: Mapping[int, ActionSet], step: int, step_size: int
+        self,
+        fetch: Callable[[], Parcel],
+        proposals: Mapping[int, ActionSet],
+        step: int,
+        step_size: int,
     ) -> tuple[Any, ...]:
         """Trains students together.
 
         Args:
+            fetch: As for `prepare`: a process that died and was started again has no evaluator.
             proposals: Actions by the number of their trial.
             step: The search step they belong to, from 0.
             step_size: How many students the step has.
@@ -64,7 +78,7 @@ class Worker:
         """
         self._events = []
         try:
-            results = self._evaluator.evaluate(
+            results = self._prepared(fetch).evaluate(
                 proposals,
                 step,
                 lambda *arguments: self._events.append(("on_epoch", arguments)),

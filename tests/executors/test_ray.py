@@ -179,25 +179,39 @@ class TestSearch:
         assert comparable(result) == comparable(search(**settings))
 
 
-def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        ("nobody answers", "no Ray cluster at auto: nobody answers"),
+        ("InvalidAuthToken: missing", "cluster at auto wants a token.\nSet RAY_AUTH_MODE=token"),
+    ],
+)
+def test_a_cluster_that_cannot_be_joined_is_told(cause, told, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
 
     def fail(**arguments):
-        assert arguments["address"] == "somewhere:1"
-        raise ConnectionError("nobody answers")
+        assert arguments["address"] == "auto"
+        raise ConnectionError("nobody answers") from RuntimeError(cause)
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", fail)
-    with pytest.raises(UserError, match="no Ray cluster at somewhere:1: nobody answers"):
-        search(executor="ray", ray_address="somewhere:1")
+    with pytest.raises(UserError, match=told):
+        search(executor="ray", ray_address="auto")
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused"):
+        search(executor="ray", ray_address="127.0.0.1:1")
 
 
 def test_a_worker_tells_of_its_training():
     """In this process: the worker without Ray."""
     from esnac_tf.executors.parcel import pack
 
-    worker = Worker(lambda: pack(make_evaluator()))
-    trials, *weights = worker.evaluate(STUDENTS, 1, 4)
+    worker = Worker()
+    trials, *weights = worker.evaluate(lambda: pack(make_evaluator()), STUDENTS, 1, 4)
     assert [trial.number for trial in trials] == list(STUDENTS)
     assert len(weights) == 4
     events = worker.events()
