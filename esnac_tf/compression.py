@@ -23,10 +23,12 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
+from esnac_tf.distillation.machines import Order, joined
 from esnac_tf.errors import UnknownNameError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.executors import Executor, ExecutorContext
 from esnac_tf.final_students import finish, train_fully
+from esnac_tf.joint_machines import END
 from esnac_tf.profiling import measured, profiled
 from esnac_tf.purpose import find_purpose
 from esnac_tf.record import RunFolder
@@ -144,6 +146,9 @@ def search_students(
             setup = prepare(model, train, validation, test, config, purpose, run, display)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
+        machines = joined()
+        if machines is not None:
+            machines.tell(Order(END))
         result = finish(setup, students, search.trials, export=bool(run_dir))
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 

@@ -13,10 +13,12 @@ from esnac_tf import exporters
 from esnac_tf.best_students import BestStudents
 from esnac_tf.compilation import compile_like
 from esnac_tf.distillation import TrainingOutcome, evaluate, train
+from esnac_tf.distillation.machines import joined
 from esnac_tf.errors import UserError
 from esnac_tf.footprint import Footprint, footprints
 from esnac_tf.full_training import FullyTrained, train_once
 from esnac_tf.graph.cost import count_flops, count_params
+from esnac_tf.joint_machines import follow_order, full_training_order
 from esnac_tf.objectives import Measurement
 from esnac_tf.profiling import measured, seconds_so_far
 from esnac_tf.result import SearchResult, Student
@@ -53,7 +55,7 @@ def train_fully(setup: SearchSetup, best: BestStudents) -> list[Student]:
             best.trials,
             config.full_settings(setup.purpose.task.is_classifier),
             setup.run,
-            lambda: _train(setup, models),
+            lambda: _train(setup, models, best.trials),
             setup.purpose.task.metric.quality,
             setup.display.message,
         )
@@ -106,8 +108,21 @@ def finish(
     return SearchResult(tuple(students), tuple(ordered), tuple(front), summary, setup.run.path)
 
 
-def _train(setup: SearchSetup, models: Sequence[keras.Model]) -> list[TrainingOutcome]:
+def _train(
+    setup: SearchSetup, models: Sequence[keras.Model], trials: Sequence[Trial]
+) -> list[TrainingOutcome]:
+    """Trains models fully, on all machines if there are several."""
     training = setup.config.full_training(setup.purpose.task.is_classifier)
+    machines = joined()
+    if machines is not None:
+        order = full_training_order(setup.teacher, models, trials, training)
+        work = setup.builder, setup.batches, setup.validation, setup.purpose, setup.config.seed
+        with setup.progress("Full training", training.epochs) as callbacks:
+            machines.tell(order)
+            outcomes, trained = follow_order(machines, order, *work, *callbacks)
+        for model, student in zip(models, trained, strict=True):
+            model.set_weights(student.get_weights())
+        return outcomes
     # On one device each, students of the search may have been compiled; on several none can be.
     jit_compile = training.jit_compile and setup.distribution.num_replicas_in_sync == 1
     training = dataclasses.replace(training, jit_compile=jit_compile)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from esnac_tf.config import SearchConfig
     from esnac_tf.datasets import Splits
     from esnac_tf.datasets.pipelines import TrainingBatches
+    from esnac_tf.distillation.machines import Machines
     from esnac_tf.result import SearchResult
 
 # The exit code of --in_place where no student may take the teacher's place.
@@ -94,6 +95,7 @@ def _run() -> int:
     with measured("import"):
         start_tensorflow()
         executors.check(config.executor)
+        machines = None if FLAGS.dry_run else _joined(config)
         import_modules(FLAGS.custom_objects)
     if not from_file:
         teachers.check(FLAGS.teacher)
@@ -115,7 +117,7 @@ def _run() -> int:
     _warn_of_classes_not_held_out(splits, display)
     if model is not None:
         _check_classes(model, splits)
-    return _search(config, model, splits, display, resumes)
+    return _search(config, model, splits, display, resumes, machines)
 
 
 def _warn_of_classes_not_held_out(splits: Splits, display: Display) -> None:
@@ -156,6 +158,7 @@ def _search(
     splits: Splits,
     display: Display,
     resumes: bool,
+    machines: Machines | None,
 ) -> int:
     """Searches, or describes the search, or shows what a finished one found.
 
@@ -165,6 +168,7 @@ def _search(
         splits: The data.
         display: Where to tell about it.
         resumes: Whether the run folder holds a search with these settings.
+        machines: Those that train together, if there are several.
 
     Returns:
         The exit code.
@@ -197,6 +201,8 @@ def _search(
     elif model is None and FLAGS.teacher_weights:
         model = _untrained_teacher(splits)
         load_weights(model, FLAGS.teacher_weights)
+    if machines is not None and not machines.is_chief:
+        return _assist(config, model, splits, batches, validation, display, machines)
     if resumes:
         _check_teacher_and_data(config, model, batches, validation)
     if FLAGS.dry_run:
@@ -213,7 +219,7 @@ def _search(
     if summary is not None:
         display.message(f"The search in {FLAGS.run_dir} is finished.")
         display.summary_table(summary, FLAGS.run_dir)
-        return 0
+        return 0  # machines that wait hear that this one is gone
     _check_before_training(config, model, splits, batches)
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
@@ -221,7 +227,7 @@ def _search(
         if model is None:
             # Nobody else may take the folder while a teacher is trained.
             with RunFolder(run_dir), measured("teacher", whole=True):
-                model = _trained_teacher(config, splits, display)
+                model = _trained_teacher(config, splits, display, machines)
         result = search_students(
             model,
             batches,
@@ -364,29 +370,79 @@ def _removed_after_a_mistake(run_dir: str) -> Iterator[None]:
         raise
 
 
-def _trained_teacher(config: SearchConfig, splits: Splits, display: Display) -> keras.Model:
+def _trained_teacher(
+    config: SearchConfig, splits: Splits, display: Display, machines: Machines | None
+) -> keras.Model:
     """The teacher built by name, trained now or in an earlier search."""
     from esnac_tf.teacher_training import default_cache_dir, trained_teacher
 
-    epochs = FLAGS.teacher_epochs
     return trained_teacher(
         FLAGS.teacher,
         splits,
-        TrainingConfig.teacher(
-            epochs=epochs,
-            learning_rate=FLAGS.teacher_learning_rate,
-            learning_rate_drop_epochs=-(-epochs // 4),
-            weight_decay=config.weight_decay,
-            mixed_precision=bool(config.mixed_precision),
-            jit_compile=bool(config.jit_compile),
-        ),
+        _teacher_training(config),
         batch_size=config.batch_size,
         distribute=config.distribute,
         seed=config.seed,
         cache_dir=FLAGS.cache_dir or default_cache_dir(),
         display=display,
         weights=FLAGS.teacher_weights,
+        machines=machines,
     )
+
+
+def _teacher_training(config: SearchConfig) -> TrainingConfig:
+    """How a teacher by name is trained."""
+    epochs = FLAGS.teacher_epochs
+    return TrainingConfig.teacher(
+        epochs=epochs,
+        learning_rate=FLAGS.teacher_learning_rate,
+        learning_rate_drop_epochs=-(-epochs // 4),
+        weight_decay=config.weight_decay,
+        mixed_precision=bool(config.mixed_precision),
+        jit_compile=bool(config.jit_compile),
+    )
+
+
+def _joined(config: SearchConfig) -> Machines | None:
+    """The machines of TF_CONFIG, if they are several."""
+    from esnac_tf.distillation.devices import check_divides
+    from esnac_tf.distillation.machines import joined
+
+    machines = joined()
+    if machines is not None:
+        check_divides(config.batch_size, machines.strategy)
+    return machines
+
+
+def _assist(
+    config: SearchConfig,
+    model: keras.Model | None,
+    splits: Splits,
+    batches: TrainingBatches,
+    validation: tf.data.Dataset,
+    display: Display,
+    machines: Machines,
+) -> int:
+    """Joins in the trainings of a search that the chief of several machines does."""
+    from esnac_tf.joint_machines import assist
+    from esnac_tf.teacher_training import assist_training
+
+    display.message(f"One of {machines.num_machines} machines; the chief tells of the search.")
+    if model is None:
+        assist_training(
+            FLAGS.teacher,
+            splits,
+            _teacher_training(config),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            display=display,
+            machines=machines,
+            weights=FLAGS.teacher_weights,
+        )
+        model = _untrained_teacher(splits)
+    assist(machines, model, batches, validation, config)
+    display.message("The search is finished.")
+    return 0
 
 
 def _untrained_teacher(splits: Splits, weights: str | None = None) -> keras.Model:

@@ -20,9 +20,13 @@ from esnac_tf.datasets.digests import digest_of
 from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses, train
+from esnac_tf.distillation.machines import Machines, Order, losses_told
 from esnac_tf.errors import UserError
 from esnac_tf.teachers.loading import load
 from esnac_tf.training_progress import training_progress
+
+# What the chief of several machines tells the others.
+_KEPT, _TRAINED = "a teacher is kept", "a teacher is trained"
 
 
 def trained_teacher(
@@ -36,6 +40,7 @@ def trained_teacher(
     cache_dir: str | os.PathLike[str],
     display: Display,
     weights: str | None = None,
+    machines: Machines | None = None,
 ) -> keras.Model:
     """A named teacher, trained on the training part of a data set.
 
@@ -53,6 +58,8 @@ def trained_teacher(
         cache_dir: Where trained teachers are kept.
         display: Where progress is shown.
         weights: What the training begins with, as in `esnac_tf.teachers.build`.
+        machines: Those that train it together, if this is the chief of several; the others call
+            `assist_training`.
 
     Returns:
         The teacher with the weights of its best epoch.
@@ -71,14 +78,64 @@ def trained_teacher(
             display.message(f"The kept teacher can't be read and is trained again. {reason}")
         else:
             display.message(f"Teacher {name} is taken from {path}.")
+            if machines is not None:
+                machines.tell(Order(_KEPT))
             return model
-    strategy = get_strategy(distribute)
+    _require_writable(path.parent)
+    strategy = get_strategy(distribute) if machines is None else machines.strategy
+    if machines is not None:
+        machines.tell(Order(_TRAINED))
+    model = _train(name, splits, training, batch_size, strategy, seed, display, weights)
+    exporters.get("keras").export(model, path.with_suffix(""))
+    display.message(f"Teacher {name} is kept in {path}.")
+    return model if machines is None else load(path)  # without the other machines
+
+
+def assist_training(
+    name: str,
+    splits: Splits,
+    training: TrainingConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    display: Display,
+    machines: Machines,
+    weights: str | None = None,
+) -> None:
+    """Trains a named teacher with the chief of several machines, if the chief has none.
+
+    Args:
+        name: As of `trained_teacher`, like all that follows.
+        splits: Likewise.
+        training: Likewise.
+        batch_size: Likewise.
+        seed: Likewise.
+        display: Likewise.
+        machines: The machines.
+        weights: Likewise.
+
+    Raises:
+        UserError: The training failed, or a machine is gone.
+    """
+    if machines.hear().kind == _TRAINED:
+        _train(name, splits, training, batch_size, machines.strategy, seed, display, weights)
+
+
+def _train(
+    name: str,
+    splits: Splits,
+    training: TrainingConfig,
+    batch_size: int,
+    strategy: tf.distribute.Strategy,
+    seed: int,
+    display: Display,
+    weights: str | None,
+) -> keras.Model:
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = teachers.build(
             name, splits.x_train.shape[1:], splits.num_classes, splits.normalization, weights
         )
-    _require_writable(path.parent)
     batches = TrainingBatches(
         splits.x_train,
         splits.y_train,
@@ -91,7 +148,8 @@ def trained_teacher(
     display.message(
         f"Training teacher {name} for {training.epochs} epochs on {len(splits.x_train):,} examples."
     )
-    with training_progress(display, "Teacher", training.epochs, batches) as (on_epoch, on_batch):
+    progress = training_progress(display, "Teacher", training.epochs, batches)
+    with losses_told(), progress as (on_epoch, on_batch):
         [outcome] = train(
             [model],
             batches,
@@ -108,8 +166,6 @@ def trained_teacher(
             f"The training of teacher {name!r} failed: {outcome.failure}.\n"
             "Lower --teacher_learning_rate, or give --teacher_weights."
         )
-    exporters.get("keras").export(model, path.with_suffix(""))
-    display.message(f"Teacher {name} is kept in {path}.")
     return model
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+from esnac_tf.distillation.devices import on_replicas
 
 
 def average_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
@@ -34,5 +38,8 @@ def average_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> 
         if not keras.backend.is_float_dtype(variable.dtype):
             continue  # A seed generator's state.
         replicas = [v.numpy() for v in strategy.experimental_local_results(variable.value)]
-        if any((replica != replicas[0]).any() for replica in replicas[1:]):
+        if len(replicas) < strategy.num_replicas_in_sync:  # others are on other machines
+            own = on_replicas(strategy, functools.partial(tf.identity, variable.value))()
+            variable.assign(strategy.reduce("MEAN", own, axis=None))
+        elif any((replica != replicas[0]).any() for replica in replicas[1:]):
             variable.assign(np.mean(replicas, axis=0, dtype="float64").astype(replicas[0].dtype))

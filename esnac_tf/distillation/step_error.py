@@ -10,7 +10,7 @@ import tensorflow as tf
 from esnac_tf.errors import UserError, error_reason
 
 # Errors of the machines, not of a student: nobody can go on after them.
-_MACHINE_ERRORS = (
+MACHINE_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -54,7 +54,7 @@ def as_step_errors(*kinds: type[Exception]) -> Iterator[None]:
     kinds = kinds or (tf.errors.OpError, MemoryError)
     try:
         yield
-    except (*_MACHINE_ERRORS, UserError):
+    except (*MACHINE_ERRORS, UserError):
         raise
     except kinds as error:
         raise StepError(describe_error(error)) from error
@@ -78,7 +78,7 @@ def blame_student(error: Exception) -> str:
             ...
         esnac_tf.distillation.step_error.StepError: MemoryError: no room
     """
-    if isinstance(error, _MACHINE_ERRORS):
+    if isinstance(error, MACHINE_ERRORS):
         raise error
     if isinstance(error, _MEMORY_ERRORS):
         raise StepError(describe_error(error)) from error

@@ -20,7 +20,7 @@ from esnac_tf.objectives import Measurement
 from esnac_tf.student import StudentBuilder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray():
     """Ray on this machine, with two CPUs."""
     module = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
