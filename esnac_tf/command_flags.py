@@ -291,7 +291,8 @@ _string(
 _integer(
     "cpus_per_candidate",
     _DEFAULTS.cpus_per_candidate,
-    "With --executor=ray, CPUs of a student. Default: all CPUs are shared out.",
+    "With --executor=ray, CPUs of a student. Default: as many as still let the most students be "
+    "trained at once.",
     1,
 )
 _number(

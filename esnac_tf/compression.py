@@ -339,6 +339,7 @@ class _Search:
             on_finished,
             setup.progress,
             config.num_kernels,
+            self._display.message,
             config.ray_address,
             config.cpus_per_candidate,
             config.gpus_per_candidate,

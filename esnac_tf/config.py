@@ -103,14 +103,14 @@ class SearchConfig:
         ray_address: With the executor "ray", the address of a cluster to join, "auto" for one that
             runs on this machine; empty: that in RAY_ADDRESS, or else one is started here, and
             stopped in the end.
-        cpus_per_candidate: With the executor "ray", CPUs of a student, 1 or more. None: all CPUs
-            are shared out.
+        cpus_per_candidate: With the executor "ray", CPUs of a student, 1 or more. None: as many as
+            still let the most students be trained at once.
         gpus_per_candidate: With the executor "ray", GPUs of a student: a whole number, or less
             than 1 for students that share a GPU and are trained together on it. None: 1 if there
-            are GPUs, else 0.
+            are GPUs, else 0. A batch is divided among the GPUs of a student.
         asynchronous: Whether the next student is proposed as soon as one is finished, and not
-            after all of a step are. What is proposed then depends on who is finished first,
-            unless one student is trained at a time.
+            after all of a step are. Each worker then has one student at a time, and what is
+            proposed depends on who is finished first, unless there is one worker.
         mixed_precision: Whether to compute in float16. None: on GPUs, in a long search, if that is
             faster there (`esnac_tf.calibration`). Kept teacher's outputs are of float32.
         jit_compile: Whether to compile training steps with XLA. None: in a long search, if that is
@@ -220,7 +220,9 @@ class SearchConfig:
         object.__setattr__(self, "removal_probabilities", tuple(map(float, rates)))
         gpus = self.gpus_per_candidate
         if gpus is not None and not (
-            isinstance(gpus, numbers.Real) and (0 <= gpus < 1 or gpus == int(gpus))
+            isinstance(gpus, numbers.Real)
+            and not isinstance(gpus, bool)
+            and (0 <= gpus < 1 or (1 <= gpus < math.inf and gpus == int(gpus)))
         ):
             raise UserError(
                 "gpus_per_candidate must be a whole number or a share from 0 to 1, received "

@@ -16,7 +16,8 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
-        tf.config.list_physical_devices()
+        for gpu in tf.config.list_physical_devices("GPU"):  # others may be on it, too
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 @contextlib.contextmanager

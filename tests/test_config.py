@@ -79,6 +79,31 @@ def test_removal_probabilities_are_shares(value):
         SearchConfig(removal_probabilities=value)
 
 
+@pytest.mark.parametrize("value", [-1, -0.5, 1.5, math.nan, math.inf, True, "1"])
+def test_gpus_of_a_candidate_are_a_share_or_whole(value):
+    with pytest.raises(UserError, match="gpus_per_candidate must be a whole number or a share"):
+        SearchConfig(gpus_per_candidate=value)
+
+
+@pytest.mark.parametrize("value", [None, 0, 0.25, 1, 4.0])
+def test_such_gpus_are_taken(value):
+    assert SearchConfig(gpus_per_candidate=value).gpus_per_candidate == value
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_asynchronous_is_yes_or_no(value):
+    with pytest.raises(UserError, match="asynchronous must be True or False"):
+        SearchConfig(asynchronous=value)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_where_students_are_trained_is_fixed_where_they_are_compared(factor):
+    places = {"executor", "distribute", "cpus_per_candidate", "gpus_per_candidate"}
+    fixed = SearchConfig(halving_factor=factor).fixed()
+    assert places & set(fixed) == (places if factor > 1 else set())
+    assert "asynchronous" in fixed
+
+
 def test_sequences_are_written_as_json_has_them():
     settings = SearchConfig(removal_probabilities=[0, 0.5])
     assert settings.removal_probabilities == (0.0, 0.5)

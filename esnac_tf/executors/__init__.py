@@ -59,6 +59,7 @@ class ExecutorContext:
             yields what trainings call after epochs and after batches
             (`esnac_tf.training_progress`).
         step_size: How many students a search step has.
+        told: Called with a line for people.
         ray_address: Of a Ray cluster; empty: one is started on this machine.
         cpus_per_candidate: CPUs of a student where executors place it; None: by the executor.
         gpus_per_candidate: GPUs of a student likewise, also a part of one.
@@ -68,6 +69,7 @@ class ExecutorContext:
     on_finished: OnFinished
     progress: Callable[[str, int], contextlib.AbstractContextManager[tuple[OnEpoch, OnBatch]]]
     step_size: int
+    told: Callable[[str], None]
     ray_address: str = ""
     cpus_per_candidate: int | None = None
     gpus_per_candidate: float | None = None

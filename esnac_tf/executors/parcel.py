@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import tempfile
+import uuid
 import zipfile
 from typing import Any
 
@@ -34,6 +35,7 @@ class Parcel:
     """An evaluator on its way: everything in it can be pickled.
 
     Attributes:
+        name: Of this parcel alone.
         teacher: The content of the teacher's `.keras` file.
         custom_objects: Classes and functions that the file only names.
         graph: What was read of the teacher.
@@ -44,6 +46,7 @@ class Parcel:
         shared: The evaluator's other fields.
     """
 
+    name: str
     teacher: bytes
     custom_objects: dict[str, Any]
     graph: TeacherGraph
@@ -73,6 +76,7 @@ def pack(evaluator: Evaluator) -> Parcel:
     rows = [tf.nest.map_structure(lambda part: part.numpy(), row) for row in evaluator.validation]
     content = _content(builder.model)
     return Parcel(
+        uuid.uuid4().hex,
         content,
         _custom_objects(builder.model, content),
         builder.graph,

@@ -39,6 +39,10 @@ _CONNECT_SECS = 10.0
 _HIDDEN = r"worker died|Raylet is terminated|has been marked dead"
 # What workers have for tidying up.
 _CLOSE_SECS = 5.0
+# Starts of a worker that fail until the search ends, if there is no other worker.
+_MAX_STARTS = 8
+# Without any worker until that is told; between tries to start one at most.
+_TELL_SECS = 30.0
 # Workers that die with a student until it counts as failed.
 _MAX_LOSSES = 3
 
@@ -51,7 +55,7 @@ class Plan:
         num_workers: How many processes train.
         cpus: CPUs of each.
         gpus: GPUs of each.
-        capacity: How many students a worker trains together at least.
+        capacity: How many students share a worker's GPU; more, where there are too few workers.
     """
 
     num_workers: int
@@ -71,7 +75,8 @@ def plan(
     Args:
         nodes: What each node has in all: "CPU" and "GPU", by Ray's names.
         num_students: How many students there are at most at once, 1 or more.
-        cpus_per_candidate: CPUs of a student; None: all CPUs are shared out.
+        cpus_per_candidate: CPUs of a student; None: as many as still let the most students be
+            trained at once.
         gpus_per_candidate: GPUs of a student; of less than 1, students share a GPU and are trained
             together. None: 1 if there are GPUs, else 0.
 
@@ -82,7 +87,7 @@ def plan(
         >>> plan([{"CPU": 32, "GPU": 4}, {"CPU": 32, "GPU": 4}], num_students=8)
         Plan(num_workers=8, cpus=8, gpus=1, capacity=1)
         >>> plan([{"CPU": 32, "GPU": 4}], num_students=8, gpus_per_candidate=0.25)
-        Plan(num_workers=2, cpus=8, gpus=1, capacity=4)
+        Plan(num_workers=2, cpus=16, gpus=1, capacity=4)
         >>> plan([{"CPU": 2}], num_students=8)
         Plan(num_workers=2, cpus=1, gpus=0, capacity=1)
     """
@@ -90,29 +95,25 @@ def plan(
         gpus_per_candidate = float(any(node.get("GPU", 0) >= 1 for node in nodes))
     capacity = int(1 / gpus_per_candidate) if 0 < gpus_per_candidate < 1 else 1
     gpus, most = math.ceil(gpus_per_candidate), math.ceil(num_students / capacity)
-    if gpus:
-        places = [int(node.get("GPU", 0)) // gpus for node in nodes]
-        shares = [
-            int(node.get("CPU", 0)) // count
-            for node, count in zip(nodes, places, strict=True)
-            if count
-        ]
-        all_cpus = min(shares, default=1)
+
+    def room(cpus: int) -> int:
+        places = [int(node.get("CPU", 0)) // cpus for node in nodes]
+        if gpus:
+            on_gpus = [int(node.get("GPU", 0)) // gpus for node in nodes]
+            places = [min(pair) for pair in zip(places, on_gpus, strict=True)]
+        return min(most, sum(places))
+
+    if cpus_per_candidate is None:
+        largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+        cpus = next((count for count in range(largest, 1, -1) if room(count) == room(1)), 1)
     else:
-        all_cpus = int(sum(node.get("CPU", 0) for node in nodes)) // most
-        places = [num_students for _ in nodes]
-        all_cpus = min(all_cpus, max((int(node.get("CPU", 0)) for node in nodes), default=1))
-    cpus = max(1, all_cpus if cpus_per_candidate is None else cpus_per_candidate * capacity)
-    room = sum(
-        min(place, int(node.get("CPU", 0)) // cpus)
-        for node, place in zip(nodes, places, strict=True)
-    )
-    if not room:
+        cpus = cpus_per_candidate * capacity
+    if room(cpus) < 1:
         raise UserError(
-            f"No node of the Ray cluster has room for a student of {cpus} CPUs and {gpus} GPUs.\n"
+            f"No node of the Ray cluster has room for a worker of {cpus} CPUs and {gpus} GPUs.\n"
             "Give smaller --cpus_per_candidate and --gpus_per_candidate, or see `ray status`."
         )
-    return Plan(min(room, most), cpus, gpus, capacity)
+    return Plan(room(cpus), cpus, gpus, capacity)
 
 
 @dataclasses.dataclass
@@ -131,6 +132,10 @@ class _Share:
 class RayExecutor:
     """Deals students out among Ray's actors; Ray is started with the first of them.
 
+    A worker that dies is started again by Ray, wherever there is room; until then the others do
+    its work. Students that were lost are trained alone, so that one that kills its worker takes no
+    others with it; with successive halving those of a worker stay together, as they are compared.
+
     Args:
         context: What it works with.
         ray: The module.
@@ -144,32 +149,40 @@ class RayExecutor:
         self._workers: list[Any] = []
         # Below, workers are numbers.
         self._starting: dict[Any, int] = {}  # by the reference that tells when they have started
+        self._waiting: dict[int, float] = {}  # for another try, until that time
+        self._failed_starts: collections.Counter[int] = collections.Counter()
         self._idle: list[int] = []
         self._queue: list[_Share] = []
         self._running: dict[Any, _Share] = {}  # by the reference of their trials
         self._losses: collections.Counter[int] = collections.Counter()
+        self._last_news = math.inf  # when a worker was last at work
 
     def submit(self, proposals: Mapping[int, ActionSet], step: int) -> None:
         """Takes in students that are to be trained."""
-        planned = self._started()
-        numbers = list(proposals)
-        count = min(planned.num_workers, math.ceil(len(numbers) / planned.capacity))
-        for first in range(count):
-            dealt = {number: proposals[number] for number in numbers[first::count]}
-            self._queue.append(_Share(dealt, step))
+        planned, context = self._started(), self._context
+        count = min(planned.num_workers, math.ceil(context.step_size / planned.capacity))
+        alone = {
+            number
+            for number in proposals
+            if self._losses[number] and context.evaluator.halving_factor == 1
+        }
+        # By their numbers: whatever part of a step is submitted, the same are together.
+        dealt = [[n for n in proposals if n not in alone and n % count == c] for c in range(count)]
+        for numbers in [*dealt, *([number] for number in alone)]:
+            if numbers:
+                self._queue.append(_Share({number: proposals[number] for number in numbers}, step))
 
     def wait(self) -> int:
         """Waits until the students of a worker are finished or lost, if any are under way."""
-        planned = self._started()
+        self._started()
         with measured("training"):
             while self._queue or self._running:
                 self._dispatch()
                 self._follow()
                 if self._finish():
                     break
-        shares = [*self._queue, *self._running.values()]
-        under_way = sum(len(share.proposals) for share in shares)
-        return max(0, planned.num_workers * planned.capacity - under_way)
+        working = len(self._workers) - len(self._waiting)
+        return max(0, working - len(self._queue) - len(self._running))
 
     def _started(self) -> Plan:
         """Starts Ray and the workers, once."""
@@ -181,21 +194,29 @@ class RayExecutor:
             self._stack.callback(ray.shutdown)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         asked = context.cpus_per_candidate, context.gpus_per_candidate
-        self._plan = plan(nodes, context.step_size, *asked)
-        self._fetch = functools.partial(ray.get, ray.put(pack(context.evaluator)))
+        planned = self._plan = plan(nodes, context.step_size, *asked)
+        evaluator = context.evaluator
+        if planned.gpus > 1 and evaluator.batches.batch_size % planned.gpus:
+            raise UserError(
+                f"The batch size must divide among the {planned.gpus} GPUs of a student, received "
+                f"{evaluator.batches.batch_size}.\nGive another, or other --gpus_per_candidate."
+            )
+        if evaluator.halving_factor > 1 and planned.num_workers >= context.step_size:
+            context.told("Each worker trains one student: --halving_factor has no effect.")
+        self._fetch = functools.partial(ray.get, ray.put(pack(evaluator)))
         kind = ray.remote(Worker).options(
-            num_cpus=self._plan.cpus,
-            num_gpus=self._plan.gpus,
+            num_cpus=planned.cpus,
+            num_gpus=planned.gpus,
             max_restarts=-1,
             max_concurrency=2,  # so that it tells its progress
         )
-        # All cores of a machine: TensorFlow's own choice, as in this process.
-        threads = None if self._plan.cpus == os.cpu_count() else self._plan.cpus
-        self._workers = [kind.remote(threads) for _ in range(self._plan.num_workers)]
+        self._workers = [
+            kind.remote(planned.cpus, planned.gpus) for _ in range(planned.num_workers)
+        ]
         self._stack.callback(self._stop)
-        for number in range(self._plan.num_workers):
+        for number in range(planned.num_workers):
             self._expect(number)
-        return self._plan
+        return planned
 
     def _stop(self) -> None:
         """Ends the workers; those that still answer tidy up first."""
@@ -208,9 +229,11 @@ class RayExecutor:
 
     def _expect(self, worker: int) -> None:
         """Notes that a worker is about to start, or to start again."""
+        self._waiting.pop(worker, None)
         self._starting[self._workers[worker].prepare.remote(self._fetch)] = worker
 
     def _dispatch(self) -> None:
+        """Gives students to workers that have none."""
         while self._queue and self._idle:
             share = self._queue.pop(0)
             share.worker = self._idle.pop(0)
@@ -244,10 +267,16 @@ class RayExecutor:
 
     def _finish(self) -> bool:
         """Waits a moment; whether students are finished or lost by then."""
-        ray = self._ray
-        if not (self._starting or self._running):
-            raise UserError("All of Ray's workers are gone.\nSee `ray status`; run it again then.")
-        done, _ = ray.wait([*self._starting, *self._running], num_returns=1, timeout=_POLL_SECS)
+        now = time.monotonic()
+        for worker in [worker for worker, end in self._waiting.items() if end <= now]:
+            self._expect(worker)
+        self._tell_of_waiting(now)
+        under_way = [*self._running, *self._starting]
+        if not under_way:
+            time.sleep(_POLL_SECS)
+            return False
+        self._ray.wait(under_way, num_returns=1, timeout=_POLL_SECS)
+        done, _ = self._ray.wait(under_way, num_returns=len(under_way), timeout=0)
         finished = False
         for reference in done:
             if reference in self._starting:
@@ -257,21 +286,38 @@ class RayExecutor:
                 finished = True
         return finished
 
+    def _tell_of_waiting(self, now: float) -> None:
+        """Says so, once, where there are students and for long no worker for them."""
+        if self._running or self._idle:
+            self._last_news = math.inf
+        elif self._last_news == math.inf:
+            self._last_news = now
+        elif now - self._last_news > _TELL_SECS:
+            self._last_news = now
+            planned = self._started()
+            self._context.told(
+                f"Waiting for Ray to place a worker of {planned.cpus} CPUs and {planned.gpus} GPUs "
+                "(see `ray status`)."
+            )
+
     def _meet(self, reference: Any, worker: int) -> None:
         """Takes in a worker that has started, or has not."""
         errors = self._ray.exceptions
         try:
             self._ray.get(reference)
+        except errors.RayTaskError as error:  # of our own code, and so on every try
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise _cannot_start(error) from error
+        except errors.RayError as error:  # Ray starts it again, where and when there is room
+            self._failed_starts[worker] += 1
+            count = self._failed_starts[worker]
+            if count >= _MAX_STARTS and not (self._running or self._idle or self._starting):
+                raise _cannot_start(error) from error
+            self._waiting[worker] = time.monotonic() + min(2.0 ** (count - 1), _TELL_SECS)
+        else:
+            del self._failed_starts[worker]
             self._idle.append(worker)
-        except errors.ActorDiedError as error:  # for good: it can't be made
-            if not (self._idle or self._starting or self._running):
-                raise UserError(
-                    f"Ray can't start a worker: {_last_line(error)}\n"
-                    "Every node needs the same esnac_tf and TensorFlow, and modules of your own."
-                ) from error
-        except errors.RayError:  # it is being started again
-            time.sleep(_POLL_SECS)
-            self._expect(worker)
 
     def _take(self, reference: Any, share: _Share) -> None:
         """Hands over what became of students."""
@@ -280,10 +326,13 @@ class RayExecutor:
         try:
             trials = ray.get(reference)
         except errors.RayTaskError as error:
+            self._idle.append(share.worker)
             if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise
         except errors.RayError:
+            # It may only have been out of reach, and still be at work.
+            ray.kill(self._workers[share.worker], no_restart=False)
             self._expect(share.worker)
             self._context.on_finished([Evaluated(trial, None) for trial in self._lost(share)])
             return
@@ -318,6 +367,13 @@ class RayExecutor:
         return student
 
 
+def _cannot_start(error: Exception) -> UserError:
+    return UserError(
+        f"Ray can't start a worker: {_last_line(error)}\n"
+        "Every node needs the same esnac_tf and TensorFlow, and modules of your own."
+    )
+
+
 def _start_ray(ray: Any, address: str) -> None:
     """Joins a cluster, or starts one on this machine.
 
@@ -332,14 +388,14 @@ def _start_ray(ray: Any, address: str) -> None:
             socket.create_connection((host.rpartition("/")[2], int(port)), _CONNECT_SECS).close()
         with silenced():
             ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         if "AuthToken" in str(error.__cause__):
             raise UserError(
                 f"The Ray cluster at {address} wants a token.\n"
                 "Set RAY_AUTH_MODE=token here, too, with its token in ~/.ray/auth_token."
             ) from error
         raise UserError(
-            f"There is no Ray cluster at {address}: {_last_line(error)}\n"
+            f"The Ray cluster at {address} can't be joined: {_last_line(error)}\n"
             "Start one with `ray start --head`, or leave --ray_address out for one on this machine."
         ) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,18 +27,19 @@ class Worker:
     One thread may ask for `events` while another is in `evaluate`.
 
     Args:
-        num_threads: CPU threads of an operation; None: TensorFlow's choice.
+        num_cpus: CPUs of its own, 1 or more.
+        num_gpus: GPUs of its own; 0: it uses none.
     """
 
-    def __init__(self, num_threads: int | None = None) -> None:
+    def __init__(self, num_cpus: int, num_gpus: int) -> None:
         start_tensorflow()
         import tensorflow as tf
 
-        if num_threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
-        for gpu in tf.config.list_physical_devices("GPU"):  # others may be on it, too
-            tf.config.experimental.set_memory_growth(gpu, True)
-        self._folder = tempfile.TemporaryDirectory()
+        if num_cpus != os.cpu_count():  # else as in any other process
+            tf.config.threading.set_intra_op_parallelism_threads(num_cpus)
+        if not num_gpus and tf.config.list_physical_devices("GPU"):
+            tf.config.set_visible_devices([], "GPU")
+        self._folder: pathlib.Path | None = None
         self._evaluator: Evaluator | None = None
         self._events: list[Event] = []
 
@@ -52,7 +55,10 @@ class Worker:
         from esnac_tf.executors.parcel import unpack
 
         if self._evaluator is None:
-            self._evaluator = unpack(fetch(), pathlib.Path(self._folder.name))
+            parcel = fetch()
+            # One for all workers of a machine; who dies leaves it to the others.
+            self._folder = pathlib.Path(tempfile.gettempdir()) / f"esnac_tf_{parcel.name}"
+            self._evaluator = unpack(parcel, self._folder)
         return self._evaluator
 
     def evaluate(
@@ -93,7 +99,8 @@ class Worker:
 
     def close(self) -> None:
         """Removes what was kept on the disk."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def events(self) -> list[Event]:
         """What happened in the training under way since this was asked last."""

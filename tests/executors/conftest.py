@@ -53,7 +53,7 @@ def make_evaluator(**changes):
 
 
 def make_context(evaluator, step_size=4, **settings):
-    """A context that keeps what it is told: `given`, `finished`, `phases`, `epochs`."""
+    """A context, `given`, and what it is told: `finished`, `phases`, `epochs`, `lines`."""
     finished, phases, epochs = [], [], []
 
     def on_epoch(epoch, records):
@@ -64,5 +64,10 @@ def make_context(evaluator, step_size=4, **settings):
         phases.append((title, num_epochs))
         yield on_epoch, lambda epoch, step: None
 
-    given = ExecutorContext(evaluator, finished.extend, progress, step_size, **settings)
-    return types.SimpleNamespace(given=given, finished=finished, phases=phases, epochs=epochs)
+    lines = []
+    given = ExecutorContext(
+        evaluator, finished.extend, progress, step_size, lines.append, **settings
+    )
+    return types.SimpleNamespace(
+        given=given, finished=finished, phases=phases, epochs=epochs, lines=lines
+    )

@@ -90,6 +90,8 @@ def test_a_mistake_of_the_user_comes_through(running):
     with pytest.raises(UserError, match="no such layer"):
         executor.wait()
     assert context.finished == []
+    executor.submit({1: next(iter(STUDENTS.values()))}, 0)  # and it goes on
+    assert [item.trial.state for item in results(running, 1)] == [COMPLETE]
 
 
 def test_local_trains_nothing_before_somebody_waits():

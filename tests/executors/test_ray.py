@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import os
 import signal
@@ -33,13 +34,15 @@ LONG = TrainingConfig.search(epochs=150)
         ([{"CPU": 2}], 8, (2,), Plan(1, 2, 0, 1)),
         ([{"CPU": 64}], 8, (), Plan(8, 8, 0, 1)),
         ([{"CPU": 64}], 1, (), Plan(1, 64, 0, 1)),
-        ([{"CPU": 8}, {"CPU": 8}], 3, (), Plan(2, 5, 0, 1)),
+        ([{"CPU": 8}, {"CPU": 8}], 3, (), Plan(3, 4, 0, 1)),
+        ([{"CPU": 4}] * 4, 5, (), Plan(5, 2, 0, 1)),
+        ([{"CPU": 64}, *[{"CPU": 4}] * 4], 8, (), Plan(8, 8, 0, 1)),
         ([{"CPU": 1}, {"CPU": 1}], 1, (), Plan(1, 1, 0, 1)),
         ([{"CPU": 16, "GPU": 2}], 8, (), Plan(2, 8, 1, 1)),
         ([{"CPU": 16, "GPU": 2}], 8, (None, 0), Plan(8, 2, 0, 1)),
         ([{"CPU": 16, "GPU": 2}], 8, (None, 0.25), Plan(2, 8, 1, 4)),
         ([{"CPU": 16, "GPU": 2}], 8, (1, 0.25), Plan(2, 4, 1, 4)),
-        ([{"CPU": 16, "GPU": 2}], 3, (None, 0.3), Plan(1, 8, 1, 3)),
+        ([{"CPU": 16, "GPU": 2}], 3, (None, 0.3), Plan(1, 16, 1, 3)),
         ([{"CPU": 16, "GPU": 4}], 8, (None, 2), Plan(2, 8, 2, 1)),
         ([{"CPU": 16, "GPU": 4}, {"CPU": 64}], 8, (), Plan(4, 4, 1, 1)),
         ([{"CPU": 1, "GPU": 4}], 8, (), Plan(1, 1, 1, 1)),
@@ -51,10 +54,16 @@ def test_a_plan_uses_what_there_is(nodes, num_students, asked, planned):
 
 @pytest.mark.parametrize(
     ("nodes", "asked"),
-    [([], ()), ([{"CPU": 2}], (3,)), ([{"CPU": 2}], (1, 1)), ([{"CPU": 8, "GPU": 1}], (1, 2))],
+    [
+        ([], ()),
+        ([{"CPU": 0}], ()),
+        ([{"CPU": 2}], (3,)),
+        ([{"CPU": 2}], (1, 1)),
+        ([{"CPU": 8, "GPU": 1}], (1, 2)),
+    ],
 )
 def test_no_room_is_told(nodes, asked):
-    with pytest.raises(UserError, match="No node of the Ray cluster has room for a student of"):
+    with pytest.raises(UserError, match="No node of the Ray cluster has room for a worker of"):
         plan(nodes, 4, *asked)
 
 
@@ -99,7 +108,8 @@ def kill(ray, monkeypatch):
     def set_number(number):
         left[0] = number
 
-    return set_number
+    yield set_number
+    assert left == [0]
 
 
 class TestLosses:
@@ -123,6 +133,7 @@ class TestLosses:
         assert sum(item.trial.state == COMPLETE for item in context.finished) == 2
         context.finished.clear()
         executor.submit({trial.number: trial.actions for trial in lost}, 3)
+        assert [len(share.proposals) for share in executor._queue] == [1, 1]  # each alone
         while len(context.finished) < 2:
             executor.wait()
         assert {item.trial.state for item in context.finished} == {COMPLETE}
@@ -139,6 +150,50 @@ class TestLosses:
             (LOST, "its worker died"),
             (FAILED, "its worker died, 3 times"),
         ]
+
+
+class Unreadable:
+    """What can be sent, and not be taken out."""
+
+    def __reduce__(self):
+        return importlib.import_module, ("no_such_module_anywhere",)
+
+
+def test_a_worker_that_cannot_be_prepared_ends_the_search(ray):
+    evaluator = make_evaluator(seed=Unreadable())
+    with executors.opened("ray", make_context(evaluator).given) as executor:
+        executor.submit(STUDENTS, 0)
+        with pytest.raises(UserError, match=r"can't start a worker: .*no_such_module_anywhere"):
+            executor.wait()
+
+
+class TestDealing:
+    """Which students are together, without Ray."""
+
+    def executor(self, halving_factor, num_workers=2):
+        context = make_context(make_evaluator(halving_factor=halving_factor), step_size=4)
+        executor = RayExecutor(context.given, None, None)
+        executor._plan = Plan(num_workers, 1, 0, 1)
+        return executor
+
+    def dealt(self, executor, numbers):
+        executor.submit({number: ActionSet() for number in numbers}, 0)
+        shares = [sorted(share.proposals) for share in executor._queue]
+        executor._queue.clear()
+        return shares
+
+    @pytest.mark.parametrize("halving_factor", [1, 2])
+    def test_it_goes_by_numbers(self, halving_factor):
+        executor = self.executor(halving_factor)
+        assert self.dealt(executor, [4, 5, 6, 7]) == [[4, 6], [5, 7]]
+        assert self.dealt(executor, [4, 6]) == [[4, 6]]  # as after a resumption
+        assert self.dealt(self.executor(halving_factor, 1), [4, 5, 6, 7]) == [[4, 5, 6, 7]]
+
+    @pytest.mark.parametrize(("halving_factor", "shares"), [(1, [[4], [6]]), (2, [[4, 6]])])
+    def test_lost_ones_are_alone_unless_they_are_compared(self, halving_factor, shares):
+        executor = self.executor(halving_factor)
+        executor._losses.update([4, 6])
+        assert self.dealt(executor, [4, 6]) == shares
 
 
 class TestSearch:
@@ -182,7 +237,7 @@ class TestSearch:
 @pytest.mark.parametrize(
     ("cause", "told"),
     [
-        ("nobody answers", "no Ray cluster at auto: nobody answers"),
+        ("nobody answers", "cluster at auto can't be joined: nobody answers"),
         ("InvalidAuthToken: missing", "cluster at auto wants a token.\nSet RAY_AUTH_MODE=token"),
     ],
 )
@@ -202,7 +257,7 @@ def test_a_cluster_that_cannot_be_joined_is_told(cause, told, monkeypatch):
 def test_an_address_where_nobody_listens_is_told_at_once(monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused"):
+    with pytest.raises(UserError, match=r"at 127\.0\.0\.1:1 can't be joined: .*refused"):
         search(executor="ray", ray_address="127.0.0.1:1")
 
 
@@ -210,7 +265,7 @@ def test_a_worker_tells_of_its_training():
     """In this process: the worker without Ray."""
     from esnac_tf.executors.parcel import pack
 
-    worker = Worker()
+    worker = Worker(os.cpu_count(), 0)
     trials, *weights = worker.evaluate(lambda: pack(make_evaluator()), STUDENTS, 1, 4)
     assert [trial.number for trial in trials] == list(STUDENTS)
     assert len(weights) == 4

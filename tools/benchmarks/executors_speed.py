@@ -53,8 +53,13 @@ def overhead(size: str) -> Iterator[Finding]:
         print("Ray is not installed: only the executor local is measured.")
     walls = {}
     for name, cpus in names:
-        with executors.opened(name.split(",")[0], _context(evaluator, cpus)) as executor:
-            steps = [_step(executor, proposals, step) for step, proposals in enumerate(students)]
+        finished: list[Evaluated] = []
+        context = _context(evaluator, cpus, finished)
+        with executors.opened(name.split(",")[0], context) as executor:
+            steps = [
+                _step(executor, proposals, step, finished)
+                for step, proposals in enumerate(students)
+            ]
         yield Finding(f"{name}: the first step, start included", steps[0][0], "s")
         walls[name] = statistics.median(wall for wall, _ in steps[1:])
         yield Finding(f"{name}: a later step", walls[name], "s")
@@ -75,10 +80,7 @@ def overhead(size: str) -> Iterator[Finding]:
     yield _bytes("its weights on their way back", evaluator.builder.build(actions).get_weights())
 
 
-_FINISHED: list[Evaluated] = []
-
-
-def _context(evaluator: Evaluator, cpus: int | None) -> ExecutorContext:
+def _context(evaluator: Evaluator, cpus: int | None, finished: list[Evaluated]) -> ExecutorContext:
     @contextlib.contextmanager
     def progress(title: str, num_epochs: int) -> Iterator[Any]:
         yield (lambda *_: None), (lambda *_: None)
@@ -87,20 +89,24 @@ def _context(evaluator: Evaluator, cpus: int | None) -> ExecutorContext:
         for item in evaluated:  # as a search does with the best
             if item.student is not None:
                 item.student()
-        _FINISHED.extend(evaluated)
+        finished.extend(evaluated)
 
-    return ExecutorContext(evaluator, on_finished, progress, _NUM_STUDENTS, cpus_per_candidate=cpus)
+    return ExecutorContext(
+        evaluator, on_finished, progress, _NUM_STUDENTS, print, cpus_per_candidate=cpus
+    )
 
 
-def _step(executor: Any, proposals: Mapping[int, ActionSet], step: int) -> tuple[float, float]:
+def _step(
+    executor: Any, proposals: Mapping[int, ActionSet], step: int, finished: list[Evaluated]
+) -> tuple[float, float]:
     """Seconds of a step, and of them those in which the slowest worker did not work on it."""
-    _FINISHED.clear()
+    finished.clear()
     start = time.perf_counter()
     executor.submit(proposals, step)
-    while len(_FINISHED) < len(proposals):
+    while len(finished) < len(proposals):
         executor.wait()
     wall = time.perf_counter() - start
-    return wall, wall - max(item.trial.duration_secs for item in _FINISHED)
+    return wall, wall - max(item.trial.duration_secs for item in finished)
 
 
 def _work(num_steps: int, num_epochs: int) -> tuple[Evaluator, list[dict[int, ActionSet]]]:
