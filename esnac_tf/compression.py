@@ -24,11 +24,11 @@ from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.machines import Order, joined
-from esnac_tf.errors import UnknownNameError
+from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.executors import Executor, ExecutorContext
 from esnac_tf.final_students import finish, train_fully
-from esnac_tf.joint_machines import END
+from esnac_tf.joint_machines import END, agreement
 from esnac_tf.profiling import measured, profiled
 from esnac_tf.purpose import find_purpose
 from esnac_tf.record import RunFolder
@@ -131,6 +131,15 @@ def search_students(
     names = {name: value for name, value in asked.items() if isinstance(value, str)}
     config = _config(config, {**settings, **names})
     executors.check(config.executor)
+    machines = joined()
+    if machines is not None:
+        if not machines.is_chief:
+            raise UserError(
+                "This machine is not the chief of those in TF_CONFIG.\n"
+                "Call esnac_tf.joint_machines.assist here, and search_students on the chief."
+            )
+        # Several strategies that exchange gradients would get into each other's way.
+        config = dataclasses.replace(config, distribute="none")
     objects = {name: value for name, value in asked.items() if name not in names}
     purpose = find_purpose(model, config, **objects)
     display = display or Display(quiet=True)
@@ -144,12 +153,13 @@ def search_students(
         run.check_or_write_config(fixed, config.free())
         with measured("teacher"):
             setup = prepare(model, train, validation, test, config, purpose, run, display)
+            if machines is not None:  # told before the search, not after it
+                agreement(config, purpose, setup.batches, setup.validation)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
-        machines = joined()
+        result = finish(setup, students, search.trials, export=bool(run_dir))
         if machines is not None:
             machines.tell(Order(END))
-        result = finish(setup, students, search.trials, export=bool(run_dir))
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 
 

@@ -18,7 +18,7 @@ from esnac_tf.errors import UserError
 from esnac_tf.footprint import Footprint, footprints
 from esnac_tf.full_training import FullyTrained, train_once
 from esnac_tf.graph.cost import count_flops, count_params
-from esnac_tf.joint_machines import follow_order, full_training_order
+from esnac_tf.joint_machines import agreement, follow_order, full_training_order
 from esnac_tf.objectives import Measurement
 from esnac_tf.profiling import measured, seconds_so_far
 from esnac_tf.result import SearchResult, Student
@@ -115,7 +115,8 @@ def _train(
     training = setup.config.full_training(setup.purpose.task.is_classifier)
     machines = joined()
     if machines is not None:
-        order = full_training_order(setup.teacher, models, trials, training)
+        given = setup.config, setup.purpose, setup.batches, setup.validation
+        order = full_training_order(setup.model, models, trials, training, agreement(*given))
         work = setup.builder, setup.batches, setup.validation, setup.purpose, setup.config.seed
         with setup.progress("Full training", training.epochs) as callbacks:
             machines.tell(order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,13 +12,21 @@ import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.config import SearchConfig
-from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
+from esnac_tf.datasets.digests import data_digest
+from esnac_tf.datasets.given import (
+    DatasetBatches,
+    given_evaluation_batches,
+    given_training_batches,
+)
 from esnac_tf.distillation import TrainingConfig, TrainingOutcome, train
 from esnac_tf.distillation.machines import Machines, Order, losses_told
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
+from esnac_tf.errors import UserError
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.purpose import Purpose, find_purpose, with_outputs
+from esnac_tf.run_files import plain
 from esnac_tf.student import StudentBuilder
+from esnac_tf.teachers.loading import content_of, model_of
 from esnac_tf.trial import Trial
 
 FULL, END = "full training", "end"
@@ -29,22 +37,48 @@ def full_training_order(
     students: Sequence[keras.Model],
     trials: Sequence[Trial],
     training: TrainingConfig,
+    agreed: Mapping[str, Any],
 ) -> Order:
     """What the others need to train students with the chief.
 
     Args:
-        teacher: The teacher.
+        teacher: The teacher as it was given.
         students: Students with the weights that their training begins with.
         trials: Their trials.
         training: How they are trained; on several machines never with XLA.
+        agreed: What must be the same on all machines, as JSON values.
     """
     training = dataclasses.replace(training, jit_compile=False)
     values = {
         "actions": [trial.actions.to_json() for trial in trials],
         "training": dataclasses.asdict(training),
+        "agreed": dict(agreed),
     }
-    models = [teacher, *students]
-    return Order(FULL, values, [weight for model in models for weight in model.get_weights()])
+    content = np.frombuffer(content_of(teacher), np.uint8)
+    weights = [weight for student in students for weight in student.get_weights()]
+    return Order(FULL, values, [content, *weights])
+
+
+def agreement(config: SearchConfig, purpose: Purpose, batches: Batches, validation: Any) -> Any:
+    """What must be the same on all machines, as JSON values: settings and data.
+
+    Raises:
+        UserError: The training data is a dataset, which may come in another order on each.
+    """
+    if isinstance(batches, DatasetBatches):
+        raise UserError(
+            "Several machines need training data as arrays, received a dataset of batches.\n"
+            "Give (x, y) arrays, or unset TF_CONFIG."
+        )
+    chosen = {"mixed_precision", "jit_compile"}  # by the chief, which tells how it trains
+    return plain(
+        {
+            **{name: value for name, value in config.fixed().items() if name not in chosen},
+            **purpose.settings,
+            "full_loss": config.full_loss,
+            "data_sha256": data_digest(batches, validation),
+        }
+    )
 
 
 def follow_order(
@@ -74,16 +108,16 @@ def follow_order(
     Returns:
         The outcomes, and the students with the weights of their best epochs.
     """
-    with machines.strategy.scope():
-        teacher = builder.teacher()
-        actions = [ActionSet.from_json(values) for values in order.values["actions"]]
-        students = [builder.build(action) for action in actions]
-    weights: list[np.ndarray] = list(order.arrays)
-    for model in (teacher, *students):
-        count = len(model.get_weights())
-        model.set_weights(weights[:count])
-        del weights[:count]
+    _, *weights = order.arrays
     with losses_told():
+        with machines.strategy.scope():
+            teacher = builder.teacher()
+            actions = [ActionSet.from_json(values) for values in order.values["actions"]]
+            students = [builder.build(action) for action in actions]
+        for student in students:
+            count = len(student.get_weights())
+            student.set_weights(weights[:count])
+            del weights[:count]
         outcomes = train(
             students,
             batches,
@@ -101,27 +135,51 @@ def follow_order(
 
 
 def assist(
-    machines: Machines, model: keras.Model, train: Any, validation: Any, config: SearchConfig
+    machines: Machines,
+    train: Any,
+    validation: Any,
+    config: SearchConfig,
+    metric: Any = None,
+    loss: Any = None,
+    distillation_loss: Any = None,
 ) -> None:
     """Joins in the full training of a search that the chief of several machines does.
 
+    It ends when the chief's search does. The teacher comes from the chief.
+
     Args:
         machines: The machines, as one sees them that is not the chief.
-        model: The same teacher as the chief has; its weights don't matter.
-        train: The same training data.
-        validation: The same held-out data.
-        config: The same settings.
+        train: The chief's training data, as `search_students` takes it.
+        validation: The chief's held-out data.
+        config: The chief's settings.
+        metric: As of `search_students`, and the chief's.
+        loss: Likewise.
+        distillation_loss: Likewise.
 
     Raises:
-        UserError: A machine is gone, or the model or the data can't be used.
+        UserError: A machine is gone, settings or data are not the chief's, or can't be used.
     """
-    purpose = find_purpose(model, config)
-    graph = analyse(model, config.channel_groups, config.protect)
-    builder = StudentBuilder(model, graph, config.channel_importance)
-    size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
-    batches = given_training_batches(train, size, config.seed, *labels)
-    held_out = given_evaluation_batches(validation, size, *labels)
-    x, *_ = next(iter(batches.epoch(0)))
-    purpose = with_outputs(purpose, model(x, training=False))
     while (order := machines.hear()).kind == FULL:
+        model = model_of(np.asarray(order.arrays[0]).tobytes())
+        purpose = find_purpose(model, config, metric, loss, distillation_loss)
+        size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
+        batches = given_training_batches(train, size, config.seed, *labels)
+        held_out = given_evaluation_batches(validation, size, *labels)
+        _check_agreement(order, agreement(config, purpose, batches, held_out))
+        x, *_ = next(iter(batches.epoch(0)))
+        purpose = with_outputs(purpose, model(x, training=False))
+        graph = analyse(model, config.channel_groups, config.protect)
+        builder = StudentBuilder(model, graph, config.channel_importance)
         follow_order(machines, order, builder, batches, held_out, purpose, config.seed)
+
+
+def _check_agreement(order: Order, here: Mapping[str, Any]) -> None:
+    """Refuses to train with other settings or data than the chief's."""
+    chief = order.values["agreed"]
+    different = [name for name in chief if chief[name] != here.get(name)]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{name} is {chief[name]!r} on the chief and {here.get(name)!r} on this machine.\n"
+            "Give all machines the same settings and the same data."
+        )

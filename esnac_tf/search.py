@@ -6,6 +6,7 @@ python -m esnac_tf.search --teacher=resnet18 --dataset=cifar10
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import pathlib
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from esnac_tf import datasets, executors, in_place, teachers
+from esnac_tf import datasets, executors, in_place, teachers, tf_config
 from esnac_tf.command_flags import FLAGS, help_text, parse
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from esnac_tf.datasets.pipelines import TrainingBatches
     from esnac_tf.distillation.machines import Machines
     from esnac_tf.result import SearchResult
+    from esnac_tf.tf_config import Role
 
 # The exit code of --in_place where no student may take the teacher's place.
 _NOTHING_REPLACED = 3
@@ -86,7 +88,15 @@ def _run() -> int:
     config, from_file = checked_config(), is_path(FLAGS.teacher)
     display = Display()
     resumes = False
-    if FLAGS.run_dir:  # told before anything is loaded, or a teacher trained for hours
+    here = None if FLAGS.dry_run else tf_config.role()
+    if here is not None and FLAGS.in_place:
+        raise UserError(
+            f"--in_place is for one machine, and TF_CONFIG names {here.num_machines}.\n"
+            "Leave --in_place out, or unset TF_CONFIG."
+        )
+    if FLAGS.run_dir and (
+        here is None or here.is_chief
+    ):  # told before anything is loaded, or a teacher trained for hours
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **origin()})
     if FLAGS.in_place:
         if resumes and _told_already_in_place(config, display):
@@ -95,7 +105,10 @@ def _run() -> int:
     with measured("import"):
         start_tensorflow()
         executors.check(config.executor)
-        machines = None if FLAGS.dry_run else _joined(config)
+        machines = None
+        if here is not None:
+            config = dataclasses.replace(config, distribute="none")  # as `search_students` does
+            machines = _joined(config, here, display)
         import_modules(FLAGS.custom_objects)
     if not from_file:
         teachers.check(FLAGS.teacher)
@@ -176,6 +189,8 @@ def _search(
     with measured("import"):
         from esnac_tf.compression import search_students
         from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+        from esnac_tf.distillation.machines import Order
+        from esnac_tf.joint_machines import END
         from esnac_tf.teachers.loading import load_weights
 
     scale = FLAGS.input_scale
@@ -219,7 +234,9 @@ def _search(
     if summary is not None:
         display.message(f"The search in {FLAGS.run_dir} is finished.")
         display.summary_table(summary, FLAGS.run_dir)
-        return 0  # machines that wait hear that this one is gone
+        if machines is not None:
+            machines.tell(Order(END))
+        return 0
     _check_before_training(config, model, splits, batches)
     run_dir = FLAGS["run_dir"].value = FLAGS.run_dir or _new_run_dir()
     display.message(f"The run folder is {run_dir}.")
@@ -403,11 +420,12 @@ def _teacher_training(config: SearchConfig) -> TrainingConfig:
     )
 
 
-def _joined(config: SearchConfig) -> Machines | None:
-    """The machines of TF_CONFIG, if they are several."""
+def _joined(config: SearchConfig, here: Role, display: Display) -> Machines | None:
+    """The machines of TF_CONFIG."""
     from esnac_tf.distillation.devices import check_divides
     from esnac_tf.distillation.machines import joined
 
+    display.message(f"Waiting for the {here.num_machines} machines of TF_CONFIG.")
     machines = joined()
     if machines is not None:
         check_divides(config.batch_size, machines.strategy)
@@ -428,19 +446,18 @@ def _assist(
     from esnac_tf.teacher_training import assist_training
 
     display.message(f"One of {machines.num_machines} machines; the chief tells of the search.")
-    if model is None:
-        assist_training(
-            FLAGS.teacher,
-            splits,
-            _teacher_training(config),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            display=display,
-            machines=machines,
-            weights=FLAGS.teacher_weights,
-        )
-        model = _untrained_teacher(splits)
-    assist(machines, model, batches, validation, config)
+    goes_on = model is not None or assist_training(
+        FLAGS.teacher,
+        splits,
+        _teacher_training(config),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        display=display,
+        machines=machines,
+        weights=FLAGS.teacher_weights,
+    )
+    if goes_on:
+        assist(machines, batches, validation, config)
     display.message("The search is finished.")
     return 0
 

@@ -101,7 +101,7 @@ def assist_training(
     display: Display,
     machines: Machines,
     weights: str | None = None,
-) -> None:
+) -> bool:
     """Trains a named teacher with the chief of several machines, if the chief has none.
 
     Args:
@@ -114,11 +114,16 @@ def assist_training(
         machines: The machines.
         weights: Likewise.
 
+    Returns:
+        Whether the search goes on; else the chief has nothing to do.
+
     Raises:
         UserError: The training failed, or a machine is gone.
     """
-    if machines.hear().kind == _TRAINED:
+    kind = machines.hear().kind
+    if kind == _TRAINED:
         _train(name, splits, training, batch_size, machines.strategy, seed, display, weights)
+    return kind in (_KEPT, _TRAINED)
 
 
 def _train(

@@ -13,10 +13,11 @@ import time
 import numpy as np
 import pytest
 
-from esnac_tf.distillation import machines
+from esnac_tf import search, tf_config
 from esnac_tf.errors import UserError
 
 TESTS = pathlib.Path(__file__).parent
+TWO = '{"cluster": {"worker": ["a:9", "b:9"]}, "task": {"type": "worker", "index": "0"}}'
 
 
 def free_ports(count):
@@ -27,29 +28,50 @@ def free_ports(count):
     return ports
 
 
-def start(folder, full_epochs=8, num_machines=2):
-    """The processes, the chief first; their outputs are in files."""
-    folder.mkdir(exist_ok=True)
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(num_machines)]
-    processes = []
-    for index in range(num_machines):
-        task = {"type": "worker", "index": index}
-        config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-        path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-        environment = {**os.environ, "TF_CONFIG": config, "PYTHONPATH": path}
-        if num_machines == 1:
-            del environment["TF_CONFIG"]
-        with (folder / f"output_{index}").open("w") as output:
-            command = [sys.executable, str(TESTS / "one_of_two_machines.py"), str(folder)]
-            processes.append(
-                subprocess.Popen(
-                    [*command, str(full_epochs)],
-                    env=environment,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
+@pytest.fixture
+def start():
+    """Starts machines, the chief first; their outputs are in files."""
+    started = []
+
+    def start(folder, *command, num_machines=2, cwd=TESTS):
+        folder.mkdir(exist_ok=True)
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(num_machines)]
+        processes = []
+        for index in range(num_machines):
+            task = {"type": "worker", "index": index}
+            config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+            path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+            environment = {**os.environ, "TF_CONFIG": config, "PYTHONPATH": path}
+            if num_machines == 1:
+                del environment["TF_CONFIG"]
+            with (folder / f"output_{index}").open("w") as output:
+                processes.append(
+                    subprocess.Popen(
+                        [sys.executable, *map(str, command)],
+                        cwd=cwd,
+                        env=environment,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                    )
                 )
-            )
-    return processes
+        started.extend(processes)
+        return processes
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def one_or_two(start):
+    """Starts the script beside this file."""
+
+    def one_or_two(folder, full_epochs=8, metric="auto", num_machines=2):
+        command = "one_of_two_machines.py", folder, full_epochs, metric
+        return start(folder, *command, num_machines=num_machines)
+
+    return one_or_two
 
 
 def output(folder, index=0):
@@ -61,20 +83,38 @@ def finish(processes, folder):
         assert process.wait(120) == 0, output(folder, index)
 
 
+def weights_are_close(one, two, tolerance):
+    with np.load(one / "weights.npz") as expected, np.load(two / "weights.npz") as weights:
+        assert len(weights.files) == len(expected.files) > 0
+        for name in expected.files:
+            np.testing.assert_allclose(
+                weights[name], expected[name], rtol=tolerance, atol=tolerance
+            )
+
+
 @pytest.mark.slow
-def test_two_machines_train_as_one(tmp_path):
+def test_a_teacher_is_trained_by_both_and_kept_by_the_chief(one_or_two, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(start(one, num_machines=1), one)
-    finish(start(two), two)
+    finish(one_or_two(one, full_epochs=0, num_machines=1), one)
+    finish(one_or_two(two, full_epochs=0), two)
+    weights_are_close(one, two, 1e-4)
+    finish(one_or_two(two, full_epochs=0), two)  # the second time it is kept
+    assert "is taken from" in output(two)
+    weights_are_close(one, two, 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["auto", "loss"])
+def test_two_machines_train_as_one(metric, one_or_two, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(one_or_two(one, metric=metric, num_machines=1), one)
+    finish(one_or_two(two, metric=metric), two)
     for line in ("epochs", "trials"):
         [expected] = [text for text in output(one).splitlines() if text.startswith(line)]
         assert expected in output(two)
     [epochs] = [text for text in output(one).splitlines() if text.startswith("epochs")]
     assert "0" not in epochs.split()  # all are weights of the full training
-    with np.load(one / "weights.npz") as expected, np.load(two / "weights.npz") as weights:
-        assert len(weights.files) == len(expected.files) > 0
-        for name in expected.files:
-            np.testing.assert_allclose(weights[name], expected[name], rtol=1e-5, atol=1e-5)
+    weights_are_close(one, two, 1e-5)
     assert sorted(path.name for path in two.iterdir()) == [
         "output_0", "output_1", "run", "training", "weights.npz"
     ]  # fmt: skip
@@ -82,9 +122,13 @@ def test_two_machines_train_as_one(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_machine_that_is_killed_ends_the_others_and_the_search_goes_on(killed, tmp_path):
-    processes = start(tmp_path, full_epochs=100_000)
+def test_a_machine_that_is_killed_ends_the_others_and_the_search_goes_on(
+    killed, one_or_two, tmp_path
+):
+    processes = one_or_two(tmp_path, full_epochs=100_000)
+    deadline = time.monotonic() + 120
     while not (tmp_path / "training").exists():
+        assert time.monotonic() < deadline, output(tmp_path)
         assert all(process.poll() is None for process in processes), output(tmp_path)
         time.sleep(0.1)
     time.sleep(3)
@@ -96,24 +140,41 @@ def test_a_machine_that_is_killed_ends_the_others_and_the_search_goes_on(killed,
     assert "Error: Another machine of TF_CONFIG is gone" in output(tmp_path, other)
     assert "Traceback" not in output(tmp_path, other)
     before = (tmp_path / "run" / "trials.jsonl").read_bytes()
-    finish(start(tmp_path, full_epochs=8), tmp_path)
+    finish(one_or_two(tmp_path), tmp_path)
     assert (tmp_path / "run" / "trials.jsonl").read_bytes() == before
     assert (tmp_path / "weights.npz").exists()
+
+
+@pytest.mark.slow
+def test_the_command_line_on_two_machines(start, tmp_path):
+    """Trained and searched, then started again though it is finished."""
+    command = [
+        "-m", "esnac_tf.search", "--flagfile=flags/quickstart.flags", "--strategy=random",
+        "--teacher=resnet18(width=4)", "--teacher_epochs=1", "--train_examples=128",
+        "--num_steps=1", "--num_kernels=2", "--num_best=1", "--search_epochs=1", "--full_epochs=1",
+        "--export=keras", f"--run_dir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    for told in ("Training teacher resnet18(width=4)", "is finished."):
+        finish(start(tmp_path, *command, cwd=TESTS.parent), tmp_path)
+        assert told in output(tmp_path)
+        assert "the chief tells of the search" in output(tmp_path, 1)
+        assert "The search is finished." in output(tmp_path, 1)
 
 
 @pytest.mark.parametrize(
     ("config", "told"),
     [
         ("{", "TF_CONFIG can't be read"),
-        ('{"cluster": {"worker": "a"}, "task": {"type": "worker", "index": "x"}}', "TF_CONFIG"),
+        (TWO.replace("0", "x"), "TF_CONFIG can't be read"),
+        (TWO.replace("0", "2"), "there is no worker 2 among 2"),
+        (TWO.replace('"type": "worker"', '"type": "ps"'), "TF_CONFIG can't be read: 'ps'"),
+        (TWO.replace('"task"', '"tasks"'), "TF_CONFIG can't be read: 'task'"),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_told(config, told, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
-    machines.joined.cache_clear()
     with pytest.raises(UserError, match=told):
-        machines.joined()
-    machines.joined.cache_clear()
+        tf_config.role()
 
 
 @pytest.mark.parametrize(
@@ -121,6 +182,30 @@ def test_a_configuration_that_cannot_be_read_is_told(config, told, monkeypatch):
 )
 def test_one_machine_is_none(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
-    machines.joined.cache_clear()
-    assert machines.joined() is None
-    machines.joined.cache_clear()
+    assert tf_config.role() is None
+
+
+@pytest.mark.parametrize(
+    ("config", "is_chief"),
+    [
+        (TWO, True),
+        (TWO.replace('"index": "0"', '"index": 1'), False),
+        ('{"cluster": {"chief": ["a:9"], "worker": ["b:9"]}, '
+         '"task": {"type": "worker", "index": 0}}', False),
+        ('{"cluster": {"chief": ["a:9"], "worker": ["b:9"]}, '
+         '"task": {"type": "chief", "index": 0}}', True),
+    ],
+)  # fmt: skip
+def test_the_chief_is_one_of_several(config, is_chief, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    assert tf_config.role() == tf_config.Role(2, is_chief)
+
+
+def test_several_machines_put_nothing_in_place(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", TWO)
+    teacher = tmp_path / "model.keras"
+    teacher.touch()
+    code = search.main(["search", f"--teacher={teacher}", "--dataset=digits", "--in_place"])
+    assert code == 2
+    told = "Error: --in_place is for one machine, and TF_CONFIG names 2."
+    assert capsys.readouterr().err.splitlines()[0] == told

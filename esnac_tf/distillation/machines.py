@@ -11,7 +11,8 @@ import dataclasses
 import functools
 import io
 import json
-import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ import tensorflow as tf
 from esnac_tf.distillation.devices import on_replicas
 from esnac_tf.distillation.step_error import MACHINE_ERRORS
 from esnac_tf.errors import UserError, error_reason
+from esnac_tf.tf_config import role
 
 # Bytes of the length that goes before what is told.
 _HEADER = 8
@@ -74,6 +76,9 @@ class Machines:
         Raises:
             UserError: A machine is gone.
         """
+        if threading.current_thread() is threading.main_thread():
+            # TensorFlow waits, maybe for hours, without a look at Python's Ctrl+C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         header = self._sum(np.zeros(_HEADER, np.uint8))
         length = int.from_bytes(header.tobytes(), "little")
         content = self._sum(np.zeros(length, np.uint8)).tobytes()
@@ -109,7 +114,8 @@ def losses_told() -> Iterator[None]:
             raise
         raise UserError(
             f"Another machine of TF_CONFIG is gone: {error_reason(error)}.\n"
-            "Start the same command on all of them again: with the same --run_dir it goes on."
+            "See what the chief said. Started on all of them again, with the same --run_dir, the "
+            "search goes on."
         ) from error
 
 
@@ -126,26 +132,20 @@ def joined() -> Machines | None:
         >>> joined() is None
         True
     """
-    if not os.environ.get("TF_CONFIG"):
+    here = role()
+    if here is None:
         return None
     try:
-        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-        tasks = resolver.cluster_spec().as_dict()
-        kind, number = resolver.task_type, resolver.task_id
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"TF_CONFIG can't be read: {error_reason(error)}.\nGive for instance "
-            '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-        ) from error
-    num_machines = len([*tasks.get("chief", ()), *tasks.get("worker", ())])
-    if num_machines < 2:
-        return None
-    try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise UserError(
             f"The machines of TF_CONFIG can't be joined: {error_reason(error)}.\n"
-            "Call esnac_tf.distillation.machines.joined() before TensorFlow is used."
+            "Call esnac_tf.distillation.machines.joined() before TensorFlow is used, or unset "
+            "TF_CONFIG."
         ) from error
-    is_chief = kind == "chief" or (kind == "worker" and number == 0 and "chief" not in tasks)
-    return Machines(strategy, is_chief, num_machines)
+    except (ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"The machines of TF_CONFIG can't be joined: {error_reason(error)}.\n"
+            "Look at its addresses, and whether their ports are free."
+        ) from error
+    return Machines(strategy, here.is_chief, here.num_machines)

@@ -197,7 +197,10 @@ class MetricEvaluation:
         def gather(value: Any) -> Any:
             if value is None:
                 return None
-            return tf.concat(self._strategy.experimental_local_results(value), axis=0)
+            parts = self._strategy.experimental_local_results(value)
+            if len(parts) < self._strategy.num_replicas_in_sync:  # others are on other machines
+                return self._strategy.gather(value, axis=0)
+            return tf.concat(parts, axis=0)
 
         return tf.nest.map_structure(gather, structure)
 

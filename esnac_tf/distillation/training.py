@@ -201,6 +201,11 @@ def train(
                 finished = run.train_part({index: students[index] for index in part})
             except StepError as error:
                 check_interruption()
+                if replicas > len(strategy.experimental_local_results(0)):
+                    raise UserError(
+                        f"A step of several machines failed on this one: {error}.\n"
+                        "Give a smaller --batch_size, or fewer students (--num_best)."
+                    ) from error
                 reason, is_of_memory = str(error), error.is_of_memory
             else:
                 check_interruption()

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import pathlib
-import tempfile
 import uuid
 import zipfile
 from typing import Any
@@ -25,6 +24,7 @@ from esnac_tf.evaluation import Evaluator
 from esnac_tf.graph.parsing import named_layers
 from esnac_tf.graph.teacher import TeacherGraph
 from esnac_tf.student import StudentBuilder
+from esnac_tf.teachers.loading import content_of, model_of
 
 # What is the same on both sides.
 _SHARED = ("teacher_measurement", "objective", "config", "loss", "task", "seed", "halving_factor")
@@ -74,7 +74,7 @@ def pack(evaluator: Evaluator) -> Parcel:
     """Makes a parcel of an evaluator that `check_travels` lets pass."""
     builder = evaluator.builder
     rows = [tf.nest.map_structure(lambda part: part.numpy(), row) for row in evaluator.validation]
-    content = _content(builder.model)
+    content = content_of(builder.model)
     return Parcel(
         uuid.uuid4().hex,
         content,
@@ -96,7 +96,7 @@ def unpack(parcel: Parcel, folder: pathlib.Path) -> Evaluator:
         folder: Where the teacher's outputs are kept.
     """
     keras.saving.get_custom_objects().update(parcel.custom_objects)
-    builder = StudentBuilder(_loaded(parcel.teacher), parcel.graph, parcel.channel_importance)
+    builder = StudentBuilder(model_of(parcel.teacher), parcel.graph, parcel.channel_importance)
     strategy = get_strategy("auto")
     shared = parcel.shared
     teacher, batches = None, parcel.batches
@@ -128,21 +128,6 @@ def unpack(parcel: Parcel, folder: pathlib.Path) -> Evaluator:
 def _batches(evaluator: Evaluator) -> Any:
     batches = evaluator.batches
     return batches.batches if isinstance(batches, TeacherTargets) else batches
-
-
-def _content(model: keras.Model) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "teacher.keras"
-        model.save(path)
-        return path.read_bytes()
-
-
-def _loaded(content: bytes) -> keras.Model:
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "teacher.keras"
-        path.write_bytes(content)
-        # Not a file of somebody's: the model that the search was given.
-        return keras.saving.load_model(path, compile=False, safe_mode=False)
 
 
 def _custom_objects(model: keras.Model, content: bytes) -> dict[str, Any]:

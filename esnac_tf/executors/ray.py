@@ -287,7 +287,7 @@ class RayExecutor:
         return finished
 
     def _tell_of_waiting(self, now: float) -> None:
-        """Says so, once, where there are students and for long no worker for them."""
+        """Says so, now and then, where there are students and for long no worker for them."""
         if self._running or self._idle:
             self._last_news = math.inf
         elif self._last_news == math.inf:

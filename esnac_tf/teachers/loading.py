@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -89,6 +90,22 @@ def load(
             "model again with this version."
         ) from error
     return model
+
+
+def content_of(model: keras.Model) -> bytes:
+    """The content of the `.keras` file of a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "teacher.keras"
+        model.save(path)
+        return path.read_bytes()
+
+
+def model_of(content: bytes) -> keras.Model:
+    """The model of what `content_of` gave; not for files of others, as safe mode is off."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "teacher.keras"
+        path.write_bytes(content)
+        return keras.saving.load_model(path, compile=False, safe_mode=False)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
