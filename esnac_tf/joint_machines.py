@@ -21,7 +21,7 @@ from esnac_tf.datasets.given import (
 from esnac_tf.distillation import TrainingConfig, TrainingOutcome, train
 from esnac_tf.distillation.machines import Machines, Order, losses_told
 from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.purpose import Purpose, find_purpose, with_outputs
 from esnac_tf.run_files import plain
@@ -160,7 +160,7 @@ def assist(
         UserError: A machine is gone, settings or data are not the chief's, or can't be used.
     """
     while (order := machines.hear()).kind == FULL:
-        model = model_of(np.asarray(order.arrays[0]).tobytes())
+        model = _teacher(order)
         purpose = find_purpose(model, config, metric, loss, distillation_loss)
         size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
         batches = given_training_batches(train, size, config.seed, *labels)
@@ -171,6 +171,17 @@ def assist(
         graph = analyse(model, config.channel_groups, config.protect)
         builder = StudentBuilder(model, graph, config.channel_importance)
         follow_order(machines, order, builder, batches, held_out, purpose, config.seed)
+
+
+def _teacher(order: Order) -> keras.Model:
+    try:
+        return model_of(np.asarray(order.arrays[0]).tobytes())
+    except Exception as error:  # Keras raises whatever a layer's from_config raises
+        raise UserError(
+            f"The chief's teacher can't be loaded on this machine: {error_reason(error)}.\n"
+            "Layers of your own must be registered (keras.saving.register_keras_serializable) on "
+            "every machine."
+        ) from error
 
 
 def _check_agreement(order: Order, here: Mapping[str, Any]) -> None:

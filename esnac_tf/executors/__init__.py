@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from esnac_tf.distillation.training import OnBatch, OnEpoch
     from esnac_tf.evaluation import Evaluator, OnFinished
 
-FAMILY = Family("executor", __name__, frozenset({"parcel", "worker"}))
+FAMILY = Family("executor", __name__, frozenset({"parcel", "placement", "worker"}))
 
 
 class Executor(Protocol):

@@ -16,7 +16,8 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import MissingExtraError, UserError
-from esnac_tf.executors.ray import Plan, RayExecutor, plan
+from esnac_tf.executors.placement import Plan, plan
+from esnac_tf.executors.ray import RayExecutor
 from esnac_tf.executors.worker import Worker
 from esnac_tf.run_files import loads
 from esnac_tf.trial import COMPLETE, FAILED, LOST

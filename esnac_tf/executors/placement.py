@@ -1,0 +1,78 @@
+"""How many workers a cluster has room for, and what each of them has."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from esnac_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How students are placed.
+
+    Attributes:
+        num_workers: How many processes train.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+        capacity: How many students share a worker's GPU; more, where there are too few workers.
+    """
+
+    num_workers: int
+    cpus: int
+    gpus: int
+    capacity: int
+
+
+def plan(
+    nodes: Sequence[Mapping[str, float]],
+    num_students: int,
+    cpus_per_candidate: int | None = None,
+    gpus_per_candidate: float | None = None,
+) -> Plan:
+    """Plans the workers for a cluster.
+
+    Args:
+        nodes: What each node has in all: "CPU" and "GPU", by Ray's names.
+        num_students: How many students there are at most at once, 1 or more.
+        cpus_per_candidate: CPUs of a student; None: as many as still let the most students be
+            trained at once.
+        gpus_per_candidate: GPUs of a student; of less than 1, students share a GPU and are trained
+            together. None: 1 if there are GPUs, else 0.
+
+    Raises:
+        UserError: No node has room for a student.
+
+    Example:
+        >>> plan([{"CPU": 32, "GPU": 4}, {"CPU": 32, "GPU": 4}], num_students=8)
+        Plan(num_workers=8, cpus=8, gpus=1, capacity=1)
+        >>> plan([{"CPU": 32, "GPU": 4}], num_students=8, gpus_per_candidate=0.25)
+        Plan(num_workers=2, cpus=16, gpus=1, capacity=4)
+        >>> plan([{"CPU": 2}], num_students=8)
+        Plan(num_workers=2, cpus=1, gpus=0, capacity=1)
+    """
+    if gpus_per_candidate is None:
+        gpus_per_candidate = float(any(node.get("GPU", 0) >= 1 for node in nodes))
+    capacity = int(1 / gpus_per_candidate) if 0 < gpus_per_candidate < 1 else 1
+    gpus, most = math.ceil(gpus_per_candidate), math.ceil(num_students / capacity)
+
+    def room(cpus: int) -> int:
+        places = [int(node.get("CPU", 0)) // cpus for node in nodes]
+        if gpus:
+            on_gpus = [int(node.get("GPU", 0)) // gpus for node in nodes]
+            places = [min(pair) for pair in zip(places, on_gpus, strict=True)]
+        return min(most, sum(places))
+
+    if cpus_per_candidate is None:
+        largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+        cpus = next((count for count in range(largest, 1, -1) if room(count) == room(1)), 1)
+    else:
+        cpus = cpus_per_candidate * capacity
+    if room(cpus) < 1:
+        raise UserError(
+            f"No node of the Ray cluster has room for a worker of {cpus} CPUs and {gpus} GPUs.\n"
+            "Give smaller --cpus_per_candidate and --gpus_per_candidate, or see `ray status`."
+        )
+    return Plan(room(cpus), cpus, gpus, capacity)
