@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from esnac_tf import datasets, executors, in_place, teachers, tf_config
 from esnac_tf.command_flags import FLAGS, help_text, parse
+from esnac_tf.command_teacher import (
+    assist_chief,
+    check_classes,
+    join_machines,
+    teacher_in_file,
+    trained_teacher_by_name,
+    untrained_teacher,
+)
 from esnac_tf.display import Display
-from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import UserError
 from esnac_tf.flag_checks import IMAGENET, checked_config, is_path, origin
 from esnac_tf.profiling import measured, profiled
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
     from esnac_tf.datasets.pipelines import TrainingBatches
     from esnac_tf.distillation.machines import Machines
     from esnac_tf.result import SearchResult
-    from esnac_tf.tf_config import Role
 
 # The exit code of --in_place where no student may take the teacher's place.
 _NOTHING_REPLACED = 3
@@ -108,12 +114,12 @@ def _run() -> int:
         machines = None
         if here is not None:
             config = dataclasses.replace(config, distribute="none")  # as `search_students` does
-            machines = _joined(config, here, display)
+            machines = join_machines(config, here, display)
         import_modules(FLAGS.custom_objects)
     if not from_file:
         teachers.check(FLAGS.teacher)
     with measured("teacher"):
-        model = _load(FLAGS.teacher) if from_file else None
+        model = teacher_in_file(FLAGS.teacher) if from_file else None
     with measured("data"):
         splits = datasets.load(
             FLAGS.dataset,
@@ -129,7 +135,7 @@ def _run() -> int:
     )
     _warn_of_classes_not_held_out(splits, display)
     if model is not None:
-        _check_classes(model, splits)
+        check_classes(model, splits)
     return _search(config, model, splits, display, resumes, machines)
 
 
@@ -141,27 +147,6 @@ def _warn_of_classes_not_held_out(splits: Splits, display: Display) -> None:
             f"{len(missing)} of {splits.num_classes} classes ({', '.join(names)}) are missing "
             "among the held-out examples, the last of the training set. Shuffle the examples in "
             "the file, or hold out more (--validation_examples)."
-        )
-
-
-def _load(path: str) -> keras.Model:
-    """The teacher in a file, compiled only where a student takes its place."""
-    from esnac_tf.teachers.loading import load
-
-    model = load(path, compiled=FLAGS.in_place, trusted=FLAGS.trust_teacher)
-    if FLAGS.in_place:
-        in_place.check_compiled(model)
-    return model
-
-
-def _check_classes(model: keras.Model, splits: Splits) -> None:
-    from esnac_tf.graph.checks import check_classifier
-
-    num_classes = check_classifier(model)
-    if num_classes != splits.num_classes:
-        raise UserError(
-            f"The teacher {FLAGS.teacher} has {num_classes} classes, the data set {splits.name} "
-            f"has {splits.num_classes}.\nGive the data set that the teacher was trained on."
         )
 
 
@@ -212,19 +197,19 @@ def _search(
         )
     if FLAGS.teacher_weights == IMAGENET:
         if splits.num_classes == _IMAGENET_CLASSES and not FLAGS.dry_run:
-            model = _untrained_teacher(splits, IMAGENET)  # which needs no training
+            model = untrained_teacher(splits, IMAGENET)  # which needs no training
     elif model is None and FLAGS.teacher_weights:
-        model = _untrained_teacher(splits)
+        model = untrained_teacher(splits)
         load_weights(model, FLAGS.teacher_weights)
     if machines is not None and not machines.is_chief:
-        return _assist(config, model, splits, batches, validation, display, machines)
+        return assist_chief(config, model, splits, batches, validation, display, machines)
     if resumes:
         _check_teacher_and_data(config, model, batches, validation)
     if FLAGS.dry_run:
         from esnac_tf.estimate import describe_search
 
         epochs = FLAGS.teacher_epochs if model is None else 0
-        model = model or _untrained_teacher(splits)
+        model = model or untrained_teacher(splits)
         _try_metric(config, model, batches)
         for line in describe_search(model, config, batches, epochs):
             display.message(line)
@@ -244,7 +229,7 @@ def _search(
         if model is None:
             # Nobody else may take the folder while a teacher is trained.
             with RunFolder(run_dir), measured("teacher", whole=True):
-                model = _trained_teacher(config, splits, display, machines)
+                model = trained_teacher_by_name(config, splits, display, machines)
         result = search_students(
             model,
             batches,
@@ -274,7 +259,7 @@ def _check_before_training(
     if model is None:
         if config.max_params is None and (config.metric, config.loss) == ("auto", "auto"):
             return
-        model = _untrained_teacher(splits)
+        model = untrained_teacher(splits)
         if config.max_params is not None:
             search_space(analyse(model, config.channel_groups, config.protect), model, config)
     _try_metric(config, model, batches)
@@ -385,87 +370,6 @@ def _removed_after_a_mistake(run_dir: str) -> Iterator[None]:
                 for folder in made:  # a parent that holds something else by now stays
                     folder.rmdir()
         raise
-
-
-def _trained_teacher(
-    config: SearchConfig, splits: Splits, display: Display, machines: Machines | None
-) -> keras.Model:
-    """The teacher built by name, trained now or in an earlier search."""
-    from esnac_tf.teacher_training import default_cache_dir, trained_teacher
-
-    return trained_teacher(
-        FLAGS.teacher,
-        splits,
-        _teacher_training(config),
-        batch_size=config.batch_size,
-        distribute=config.distribute,
-        seed=config.seed,
-        cache_dir=FLAGS.cache_dir or default_cache_dir(),
-        display=display,
-        weights=FLAGS.teacher_weights,
-        machines=machines,
-    )
-
-
-def _teacher_training(config: SearchConfig) -> TrainingConfig:
-    """How a teacher by name is trained."""
-    epochs = FLAGS.teacher_epochs
-    return TrainingConfig.teacher(
-        epochs=epochs,
-        learning_rate=FLAGS.teacher_learning_rate,
-        learning_rate_drop_epochs=-(-epochs // 4),
-        weight_decay=config.weight_decay,
-        mixed_precision=bool(config.mixed_precision),
-        jit_compile=bool(config.jit_compile),
-    )
-
-
-def _joined(config: SearchConfig, here: Role, display: Display) -> Machines | None:
-    """The machines of TF_CONFIG."""
-    from esnac_tf.distillation.devices import check_divides
-    from esnac_tf.distillation.machines import joined
-
-    display.message(f"Waiting for the {here.num_machines} machines of TF_CONFIG.")
-    machines = joined()
-    if machines is not None:
-        check_divides(config.batch_size, machines.strategy)
-    return machines
-
-
-def _assist(
-    config: SearchConfig,
-    model: keras.Model | None,
-    splits: Splits,
-    batches: TrainingBatches,
-    validation: tf.data.Dataset,
-    display: Display,
-    machines: Machines,
-) -> int:
-    """Joins in the trainings of a search that the chief of several machines does."""
-    from esnac_tf.joint_machines import assist
-    from esnac_tf.teacher_training import assist_training
-
-    display.message(f"One of {machines.num_machines} machines; the chief tells of the search.")
-    goes_on = model is not None or assist_training(
-        FLAGS.teacher,
-        splits,
-        _teacher_training(config),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        display=display,
-        machines=machines,
-        weights=FLAGS.teacher_weights,
-    )
-    if goes_on:
-        assist(machines, batches, validation, config)
-    display.message("The search is finished.")
-    return 0
-
-
-def _untrained_teacher(splits: Splits, weights: str | None = None) -> keras.Model:
-    """The teacher built by name, not trained here."""
-    shape, normalization = splits.x_train.shape[1:], splits.normalization
-    return teachers.build(FLAGS.teacher, shape, splits.num_classes, normalization, weights)
 
 
 def _new_run_dir() -> str:

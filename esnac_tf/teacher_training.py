@@ -81,11 +81,13 @@ def trained_teacher(
             if machines is not None:
                 machines.tell(Order(_KEPT))
             return model
-    _require_writable(path.parent)
     strategy = get_strategy(distribute) if machines is None else machines.strategy
     if machines is not None:
         machines.tell(Order(_TRAINED))
-    model = _train(name, splits, training, batch_size, strategy, seed, display, weights)
+    with losses_told():
+        model = _built(name, splits, strategy, seed, weights)
+        _require_writable(path.parent)
+        _train(name, model, splits, training, batch_size, strategy, seed, display)
     exporters.get("keras").export(model, path.with_suffix(""))
     display.message(f"Teacher {name} is kept in {path}.")
     return model if machines is None else load(path)  # without the other machines
@@ -122,25 +124,37 @@ def assist_training(
     """
     kind = machines.hear().kind
     if kind == _TRAINED:
-        _train(name, splits, training, batch_size, machines.strategy, seed, display, weights)
+        strategy = machines.strategy
+        with losses_told():
+            model = _built(name, splits, strategy, seed, weights)
+            _train(name, model, splits, training, batch_size, strategy, seed, display)
     return kind in (_KEPT, _TRAINED)
+
+
+def _built(
+    name: str,
+    splits: Splits,
+    strategy: tf.distribute.Strategy,
+    seed: int,
+    weights: str | None,
+) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    with strategy.scope():
+        return teachers.build(
+            name, splits.x_train.shape[1:], splits.num_classes, splits.normalization, weights
+        )
 
 
 def _train(
     name: str,
+    model: keras.Model,
     splits: Splits,
     training: TrainingConfig,
     batch_size: int,
     strategy: tf.distribute.Strategy,
     seed: int,
     display: Display,
-    weights: str | None,
-) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    with strategy.scope():
-        model = teachers.build(
-            name, splits.x_train.shape[1:], splits.num_classes, splits.normalization, weights
-        )
+) -> None:
     batches = TrainingBatches(
         splits.x_train,
         splits.y_train,
@@ -154,7 +168,7 @@ def _train(
         f"Training teacher {name} for {training.epochs} epochs on {len(splits.x_train):,} examples."
     )
     progress = training_progress(display, "Teacher", training.epochs, batches)
-    with losses_told(), progress as (on_epoch, on_batch):
+    with progress as (on_epoch, on_batch):
         [outcome] = train(
             [model],
             batches,
@@ -171,7 +185,6 @@ def _train(
             f"The training of teacher {name!r} failed: {outcome.failure}.\n"
             "Lower --teacher_learning_rate, or give --teacher_weights."
         )
-    return model
 
 
 def default_cache_dir() -> pathlib.Path:

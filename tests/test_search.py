@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import toy
 
-from esnac_tf import datasets, search, teachers
+from esnac_tf import command_teacher, datasets, search, teachers
 from esnac_tf.architecture import ActionSet
 from esnac_tf.datasets.digests import data_digest, digest_of
 from esnac_tf.errors import UserError
@@ -496,7 +496,7 @@ class Recorder:
 
     def trained_teacher(self, name, splits, *_, **__):
         self.calls.append("teacher")
-        return search._untrained_teacher(splits)
+        return command_teacher.untrained_teacher(splits)
 
 
 @pytest.fixture
