@@ -28,7 +28,7 @@ from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.executors import Executor, ExecutorContext
 from esnac_tf.final_students import finish, train_fully
-from esnac_tf.joint_machines import END, agreement
+from esnac_tf.joint_machines import END, check_shared
 from esnac_tf.profiling import measured, profiled
 from esnac_tf.purpose import find_purpose
 from esnac_tf.record import RunFolder
@@ -154,7 +154,7 @@ def search_students(
         with measured("teacher"):
             setup = prepare(model, train, validation, test, config, purpose, run, display)
             if machines is not None:  # told before the search, not after it
-                agreement(config, purpose, setup.batches, setup.validation)
+                check_shared(setup.batches)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
         result = finish(setup, students, search.trials, export=bool(run_dir))

@@ -14,9 +14,9 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.config import SearchConfig
 from esnac_tf.datasets.digests import data_digest
 from esnac_tf.datasets.given import (
-    DatasetBatches,
     given_evaluation_batches,
     given_training_batches,
+    require_arrays,
 )
 from esnac_tf.distillation import TrainingConfig, TrainingOutcome, train
 from esnac_tf.distillation.machines import Machines, Order, losses_told
@@ -59,17 +59,17 @@ def full_training_order(
     return Order(FULL, values, [content, *weights])
 
 
-def agreement(config: SearchConfig, purpose: Purpose, batches: Batches, validation: Any) -> Any:
-    """What must be the same on all machines, as JSON values: settings and data.
+def check_shared(batches: Batches) -> None:
+    """Refuses training data that may come in another order on each machine.
 
     Raises:
-        UserError: The training data is a dataset, which may come in another order on each.
+        UserError: It came as a dataset.
     """
-    if isinstance(batches, DatasetBatches):
-        raise UserError(
-            "Several machines need training data as arrays, received a dataset of batches.\n"
-            "Give (x, y) arrays, or unset TF_CONFIG."
-        )
+    require_arrays(batches, "Several machines", "unset TF_CONFIG")
+
+
+def agreement(config: SearchConfig, purpose: Purpose, batches: Batches, validation: Any) -> Any:
+    """What must be the same on all machines, as JSON values: settings and data."""
     chosen = {"mixed_precision", "jit_compile"}  # by the chief, which tells how it trains
     return plain(
         {
@@ -164,6 +164,7 @@ def assist(
         purpose = find_purpose(model, config, metric, loss, distillation_loss)
         size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
         batches = given_training_batches(train, size, config.seed, *labels)
+        check_shared(batches)
         held_out = given_evaluation_batches(validation, size, *labels)
         _check_agreement(order, agreement(config, purpose, batches, held_out))
         x, *_ = next(iter(batches.epoch(0)))

@@ -100,9 +100,8 @@ def _run() -> int:
             f"--in_place is for one machine, and TF_CONFIG names {here.num_machines}.\n"
             "Leave --in_place out, or unset TF_CONFIG."
         )
-    if FLAGS.run_dir and (
-        here is None or here.is_chief
-    ):  # told before anything is loaded, or a teacher trained for hours
+    writes = here is None or here.is_chief
+    if FLAGS.run_dir and writes:  # told before anything is loaded, or a teacher trained for hours
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **origin()})
     if FLAGS.in_place:
         if resumes and _told_already_in_place(config, display):

@@ -71,6 +71,28 @@ class DatasetBatches:
         return self._dataset.filter(is_full).map(fix).prefetch(2)
 
 
+def require_arrays(batches: Any, who: str, advice: str) -> None:
+    """Refuses training data that came as a dataset: it can't be sent, and its order is its own.
+
+    Args:
+        batches: What `given_training_batches` gave.
+        who: Who needs arrays, as the beginning of a sentence.
+        advice: What else the user may do.
+
+    Raises:
+        UserError: It came as a dataset.
+
+    Example:
+        >>> batches = given_training_batches((np.zeros((10, 2)), np.zeros(10, int)), 4)
+        >>> require_arrays(batches, "Other processes", "executor='local'")
+    """
+    if isinstance(batches, DatasetBatches):
+        raise UserError(
+            f"{who} need training data as arrays, received a dataset of batches.\n"
+            f"Give (x, y) arrays, or {advice}."
+        )
+
+
 def given_training_batches(
     data: Any,
     batch_size: int,

@@ -15,11 +15,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from esnac_tf.datasets.given import DatasetBatches
+from esnac_tf.datasets.given import require_arrays
 from esnac_tf.distillation import get_strategy
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.errors import UserError
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.graph.parsing import named_layers
 from esnac_tf.graph.teacher import TeacherGraph
@@ -63,11 +62,7 @@ def check_travels(evaluator: Evaluator) -> None:
     Raises:
         UserError: The training data is a tf.data.Dataset.
     """
-    if isinstance(_batches(evaluator), DatasetBatches):
-        raise UserError(
-            "Other processes need training data as arrays, received a dataset of batches.\n"
-            "Give (x, y) arrays, or executor='local'."
-        )
+    require_arrays(_batches(evaluator), "Other processes", "executor='local'")
 
 
 def pack(evaluator: Evaluator) -> Parcel:
