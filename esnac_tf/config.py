@@ -34,9 +34,6 @@ _FREE = ("num_steps", "num_best", "full_epochs", "full_optimizer", "full_learnin
          "full_loss", "teacher_targets", "export", "distribute", "executor", "ray_address",
          "cpus_per_candidate", "gpus_per_candidate")  # fmt: skip
 
-# Settings that say which students are trained side by side.
-_PLACES = ("distribute", "executor", "cpus_per_candidate", "gpus_per_candidate")
-
 FULL_OPTIMIZERS = ("auto", *OPTIMIZERS)
 
 # Of the full training, where none is given.
@@ -59,7 +56,7 @@ class SearchConfig:
         halving_factor: Successive halving, 1 or more: of the students of a step one in so many is
             trained on after a part of the epochs, those with the best objectives; 1: all are
             trained to the end, as in the paper. It has no effect with more than there are students
-            or epochs, or where students are trained one at a time.
+            or epochs, or where students are trained one at a time. The executor "local" only.
         num_best: How many of the best students are trained fully, 1 or more.
         full_epochs: Epochs of the full training, 0 or more; 0 leaves it out.
         full_optimizer: Of the full training: "sgd", "adam", or "auto": SGD, as in the paper, for
@@ -265,6 +262,11 @@ class SearchConfig:
         executors.FAMILY.check(self.executor)
         for name in self.export:
             exporters.FAMILY.check(name)
+        if self.halving_factor > 1 and self.executor != "local":
+            raise UserError(
+                f"halving_factor={self.halving_factor} compares the students of a step, and "
+                f"executor={self.executor!r} trains them apart.\nLeave one of the two out."
+            )
         self.search_training()
         self.full_training()
 
@@ -322,7 +324,7 @@ class SearchConfig:
 
     def _is_free(self, name: str) -> bool:
         # Successive halving compares the students that are trained on one device.
-        return name in _FREE and not (name in _PLACES and self.halving_factor > 1)
+        return name in _FREE and not (name == "distribute" and self.halving_factor > 1)
 
     def _json(self) -> dict[str, Any]:
         return {

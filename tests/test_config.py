@@ -98,10 +98,15 @@ def test_asynchronous_is_yes_or_no(value):
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_where_students_are_trained_is_fixed_where_they_are_compared(factor):
-    places = {"executor", "distribute", "cpus_per_candidate", "gpus_per_candidate"}
     fixed = SearchConfig(halving_factor=factor).fixed()
-    assert places & set(fixed) == (places if factor > 1 else set())
+    assert ("distribute" in fixed) == (factor > 1)
     assert "asynchronous" in fixed
+    assert not {"executor", "cpus_per_candidate", "gpus_per_candidate"} & set(fixed)
+
+
+def test_students_that_are_trained_apart_are_not_compared():
+    with pytest.raises(UserError, match=r"^halving_factor=2 compares .*\nLeave one of the two out"):
+        SearchConfig(halving_factor=2, executor="ray")
 
 
 def test_sequences_are_written_as_json_has_them():

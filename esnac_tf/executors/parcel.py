@@ -26,7 +26,7 @@ from esnac_tf.student import StudentBuilder
 from esnac_tf.teachers.loading import content_of, model_of
 
 # What is the same on both sides.
-_SHARED = ("teacher_measurement", "objective", "config", "loss", "task", "seed", "halving_factor")
+_SHARED = ("teacher_measurement", "objective", "config", "loss", "task", "seed")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ class Plan:
 
     Attributes:
         num_workers: How many processes train.
-        cpus: CPUs of each.
+        cpus: CPUs of each; 0 on machines of more GPUs than CPUs, where they are shared.
         gpus: GPUs of each.
         capacity: How many students share a worker's GPU; more, where there are too few workers.
     """
@@ -59,15 +59,17 @@ def plan(
     gpus, most = math.ceil(gpus_per_candidate), math.ceil(num_students / capacity)
 
     def room(cpus: int) -> int:
-        places = [int(node.get("CPU", 0)) // cpus for node in nodes]
-        if gpus:
-            on_gpus = [int(node.get("GPU", 0)) // gpus for node in nodes]
-            places = [min(pair) for pair in zip(places, on_gpus, strict=True)]
+        needs = {"CPU": cpus, "GPU": gpus}
+        places = [
+            min(int(node.get(name, 0)) // count for name, count in needs.items() if count)
+            for node in nodes
+        ]
         return min(most, sum(places))
 
     if cpus_per_candidate is None:
+        least = 0 if gpus else 1
         largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
-        cpus = next((count for count in range(largest, 1, -1) if room(count) == room(1)), 1)
+        cpus = next((n for n in range(largest, least, -1) if room(n) == room(least)), least)
     else:
         cpus = cpus_per_candidate * capacity
     if room(cpus) < 1:

@@ -66,7 +66,7 @@ class RayExecutor:
 
     A worker that dies is started again by Ray, wherever there is room; until then the others do
     its work. Students that were lost are trained alone, so that one that kills its worker takes no
-    others with it; with successive halving those of a worker stay together, as they are compared.
+    others with it.
 
     Args:
         context: What it works with.
@@ -93,11 +93,7 @@ class RayExecutor:
         """Takes in students that are to be trained."""
         planned, context = self._started(), self._context
         count = min(planned.num_workers, math.ceil(context.step_size / planned.capacity))
-        alone = {
-            number
-            for number in proposals
-            if self._losses[number] and context.evaluator.halving_factor == 1
-        }
+        alone = {number for number in proposals if self._losses[number]}
         # By their numbers: whatever part of a step is submitted, the same are together.
         dealt = [[n for n in proposals if n not in alone and n % count == c] for c in range(count)]
         for numbers in [*dealt, *([number] for number in alone)]:
@@ -133,8 +129,6 @@ class RayExecutor:
                 f"The batch size must divide among the {planned.gpus} GPUs of a student, received "
                 f"{evaluator.batches.batch_size}.\nGive another, or other --gpus_per_candidate."
             )
-        if evaluator.halving_factor > 1 and planned.num_workers >= context.step_size:
-            context.told("Each worker trains one student: --halving_factor has no effect.")
         self._fetch = functools.partial(ray.get, ray.put(pack(evaluator)))
         kind = ray.remote(Worker).options(
             num_cpus=planned.cpus,

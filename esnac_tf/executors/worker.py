@@ -27,7 +27,7 @@ class Worker:
     One thread may ask for `events` while another is in `evaluate`.
 
     Args:
-        num_cpus: CPUs of its own, 1 or more.
+        num_cpus: CPUs of its own; 0: as any other process.
         num_gpus: GPUs of its own; 0: it uses none.
     """
 
@@ -35,7 +35,7 @@ class Worker:
         start_tensorflow()
         import tensorflow as tf
 
-        if num_cpus != os.cpu_count():  # else as in any other process
+        if num_cpus not in (0, os.cpu_count()):  # else as in any other process
             tf.config.threading.set_intra_op_parallelism_threads(num_cpus)
         if not num_gpus and tf.config.list_physical_devices("GPU"):
             tf.config.set_visible_devices([], "GPU")

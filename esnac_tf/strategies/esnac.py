@@ -6,7 +6,8 @@ Compression", ICLR 2019, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,8 @@ class Esnac:
     """Kernels over learned embeddings; each proposes the student it expects most of.
 
     In every step K kernels are trained, each on a random half of the trials so far (the teacher,
-    whose objective is 0, is one of them): anew, or with `warm_steps` on from the last step. Each
+    whose objective is 0, is one of them): anew, or with `warm_steps` on from the last step. Where
+    fewer students are asked for at once, only the kernels whose turn it is are. Each
     kernel scores `num_candidates` random
     students with the acquisition function and proposes the best that nobody proposed yet. The
     students of the first step, when nothing is known, are random. Of students that are still
@@ -47,10 +49,12 @@ class Esnac:
         self._encoder = Encoder(context.space.graph, only_used=True)
         self._acquisition = acquisitions.get(context.acquisition)
         self._surrogate: Surrogate | None = None
-        # Numbers of trials at the ends of steps; after the first so many the kernels were fitted.
+        # Numbers of trials at the ends of steps; after the first so many kernels were fitted, those
+        # last time, and those at all.
         self._ends: list[int] = []
         self._num_fits = 0
-        self._is_warm = False
+        self._last: list[int] = []
+        self._warm: set[int] = set()
         self._failure: SurrogateError | None = None
 
     def suggest(self, count: int, pending: Sequence[ActionSet] = ()) -> list[ActionSet]:
@@ -67,21 +71,19 @@ class Esnac:
                 self._surrogate = Surrogate(
                     NUM_FEATURES, self._context.surrogate, columns=self._encoder.columns
                 )
-            num_kernels = self._context.surrogate.num_kernels
-            pools = {
-                (history.num_proposed + turn) % num_kernels: history.new(
-                    self._space.sample(self._context.num_candidates, generator)
-                )
-                for turn in range(min(count, num_kernels))
-            }
+            kernels = self._turns(history.num_proposed, count)
+            pools = [
+                history.new(self._space.sample(self._context.num_candidates, generator))
+                for _ in kernels
+            ]
             try:
-                self._fit()
+                self._fit(kernels)
                 self._surrogate.believe(self._encode(self._space.from_actions(pending)))
                 scores = self._score(pools)
             except SurrogateError as error:
                 logging.warning("The surrogate failed, this step is random: %s", error)
             else:
-                chosen = self._choose(count, list(pools.values()), scores)
+                chosen = self._choose(count, pools, scores)
         chosen = history.draw(count, lambda number: self._space.sample(number, generator), chosen)
         return self._space.to_actions(chosen)
 
@@ -90,8 +92,13 @@ class Esnac:
         self._history.extend(trials)
         self._ends.append(len(self._history.trials))
 
-    def _fit(self) -> None:
-        """Trains the kernels on the trials so far.
+    def _turns(self, num_proposed: int, count: int) -> list[int]:
+        """The kernels whose turn it is, after so many proposals, to make the next ones."""
+        num_kernels = self._context.surrogate.num_kernels
+        return [(num_proposed + turn) % num_kernels for turn in range(min(count, num_kernels))]
+
+    def _fit(self, kernels: list[int]) -> None:
+        """Trains kernels on the trials so far.
 
         Kernels that go on from the last step are trained step by step, from the first: those of
         a search that is resumed come out as if it had never stopped.
@@ -99,36 +106,34 @@ class Esnac:
         assert self._surrogate is not None
         warm = self._context.surrogate.warm_steps > 0
         new = self._ends[self._num_fits :]
-        if not warm:
-            new = new[-1:]
-        for end in new:
+        due = [(end, self._turns(end, after - end)) for end, after in itertools.pairwise(new)]
+        if new or kernels != self._last:
+            due.append((self._ends[-1], kernels))
+        for end, numbers in due if warm else due[-1:]:
             candidates, objectives = self._history.observations(end)
             if len(candidates) == 1:  # the teacher alone
                 continue
             *_, seed = self._history.seeds(3, end)
+            goes_on = warm and self._warm.issuperset(numbers)
             try:
-                self._surrogate.fit(
-                    self._encode(candidates), objectives, seed, warm_start=warm and self._is_warm
-                )
+                self._surrogate.fit(self._encode(candidates), objectives, seed, goes_on, numbers)
+                self._warm.update(numbers)
                 self._failure = None
             except SurrogateError as error:
+                self._warm.difference_update(numbers)
                 self._failure = error
-            self._is_warm = self._failure is None
-        self._num_fits = len(self._ends)
+        self._num_fits, self._last = len(self._ends), kernels
         if self._failure is not None:
             raise self._failure
 
-    def _score(self, pools: Mapping[int, Candidates]) -> list[npt.NDArray[np.float64]]:
-        """Acquisition values: for each pool, by its kernel's number, one for each candidate."""
+    def _score(self, pools: Sequence[Candidates]) -> list[npt.NDArray[np.float64]]:
+        """Acquisition values: for each pool, a kernel's own, one for each candidate."""
         assert self._surrogate is not None
-        longest = max(pools.values(), key=len)
+        longest = max(pools, key=len)
         if not len(longest):
             return [np.zeros(0) for _ in pools]
-        # A kernel without a pool of its own scores another's, and nobody looks at its scores: one
-        # proposal costs as much as one of each kernel.
-        num_kernels = self._context.surrogate.num_kernels
-        own = [pools.get(kernel, longest) for kernel in range(num_kernels)]
-        filled = [pool if len(pool) else longest for pool in own]
+        # A kernel whose pool is empty scores another's, and nobody looks at its scores.
+        filled = [pool if len(pool) else longest for pool in pools]
         best = self._surrogate.best_observations
         scores = []
         for start in range(0, len(longest), CHUNK_SIZE):
@@ -137,7 +142,7 @@ class Esnac:
             predictive = self._surrogate.predict(np.stack(encodings))
             scores.append(np.asarray(self._acquisition(predictive, best)))
         table = np.concatenate(scores, axis=1)
-        return [table[kernel, : len(pool)] for kernel, pool in pools.items()]
+        return [row[: len(pool)] for row, pool in zip(table, pools, strict=True)]
 
     def _choose(
         self, count: int, pools: list[Candidates], scores: list[npt.NDArray[np.float64]]

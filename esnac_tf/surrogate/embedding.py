@@ -100,28 +100,34 @@ class SequenceEmbedding(tf.Module):
         """D, the length of an embedding."""
         return 2 * self.hidden_size
 
-    def reinitialize(self, seed: int) -> None:
-        """Gives all weights new initial values, in the same variables.
+    def reinitialize(self, seed: int, numbers: Sequence[int] | None = None) -> None:
+        """Gives weights new initial values, in the same variables.
 
         Functions traced with this embedding stay valid.
 
         Args:
             seed: Seed of the weights, a non-negative integer.
+            numbers: Of these kernels alone, what all would get; None: of all.
         """
         generator = np.random.default_rng(seed)
+        rows = list(range(self.num_kernels) if numbers is None else numbers)
+
+        def assign(variable: Any, values: Any) -> None:
+            variable.scatter_update(tf.IndexedSlices(values[rows].astype(np.float32), rows))
+
         for kernel in self.kernels:
             limit = np.sqrt(6.0 / (kernel.shape[-2] + kernel.shape[-1]))
-            kernel.assign(generator.uniform(-limit, limit, kernel.shape).astype(np.float32))
+            assign(kernel, generator.uniform(-limit, limit, kernel.shape))
         for recurrent_kernel in self.recurrent_kernels:
             normal = generator.standard_normal(recurrent_kernel.shape)
             q, r = np.linalg.qr(np.swapaxes(normal, -1, -2))
             # QR alone is not uniform over orthogonal matrices; the signs of r make it so.
             q *= np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., np.newaxis, :]
-            recurrent_kernel.assign(np.swapaxes(q, -1, -2).astype(np.float32))
+            assign(recurrent_kernel, np.swapaxes(q, -1, -2))
         for bias in self.biases:
             values = np.zeros(bias.shape, np.float32)
             values[..., self.hidden_size : 2 * self.hidden_size] = 1.0
-            bias.assign(values)
+            assign(bias, values)
 
     def __call__(self, sequences: Any, columns: Any = None) -> Any:
         """Embeds sequences with every kernel.

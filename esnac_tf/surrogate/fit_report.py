@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class FitReport:
-    """What came of a fit; tuples have one entry for each of the K kernels.
+    """What came of a fit; tuples have one entry for each kernel that was fitted.
 
     Attributes:
         initial_log_likelihoods: Mean leave-one-out log likelihood of a kernel's own subset with

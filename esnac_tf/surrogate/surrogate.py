@@ -35,12 +35,14 @@ class _Conditioned:
     """What predictions depend on beside the weights.
 
     Attributes:
-        posterior: K Gaussian processes that know what follows.
-        embedded: Embeddings `[K, N, D]`.
-        observations: `[N]`, or `[K, N]` where each kernel has its own.
-        subset: Which of them each kernel knows, `[K, N]`.
+        kernels: The numbers of L kernels.
+        posterior: As many Gaussian processes that know what follows.
+        embedded: Embeddings `[L, N, D]`.
+        observations: `[N]`, or `[L, N]` where each kernel has its own.
+        subset: Which of them each kernel knows, `[L, N]`.
     """
 
+    kernels: tuple[int, ...]
     posterior: gaussian_process.Posterior
     embedded: npt.NDArray[np.float32]
     observations: npt.NDArray[np.float64]
@@ -64,6 +66,8 @@ class Surrogate(tf.Module):
     A subset is gathered before training rather than masked in it, since the time is that of the
     LSTMs and grows with the number of sequences: half the data, half the time. Functions are
     traced once, for any N, M and T.
+
+    Of all kernels, or of some: after `fit` of L of the K kernels, their own are the predictions.
 
     Kernels learned on one teacher serve for another with the same F (any T): call `condition`.
     Save them with `tf.train.Checkpoint(embedding=surrogate.embedding)`.
@@ -145,7 +149,7 @@ class Surrogate(tf.Module):
 
     @property
     def best_observations(self) -> npt.NDArray[np.float64]:
-        """The highest observation in each kernel's own subset, `[K]`; also one it believes in.
+        """The highest observation in each kernel's own subset, `[L]`; also one it believes in.
 
         Raises:
             RuntimeError: Nothing was fitted yet.
@@ -156,7 +160,7 @@ class Surrogate(tf.Module):
 
     @property
     def subset(self) -> npt.NDArray[np.bool_]:
-        """Which of the observations last given are in each kernel's own subset, `[K, N]`.
+        """Which of the observations last given are in each kernel's own subset, `[L, N]`.
 
         Raises:
             RuntimeError: Nothing was fitted yet.
@@ -169,8 +173,9 @@ class Surrogate(tf.Module):
         observations: npt.ArrayLike,
         seed: int,
         warm_start: bool = False,
+        kernels: Sequence[int] | None = None,
     ) -> FitReport:
-        """Trains all kernels, each on its own random subset, and conditions on it.
+        """Trains kernels, each on its own random subset, and conditions on it.
 
         A kernel stops, and its weights stay, when its log likelihood is nearer than `tolerance`
         to its running mean after more than `min_steps` steps.
@@ -182,6 +187,8 @@ class Surrogate(tf.Module):
                 equal seeds and data give equal results.
             warm_start: Whether training goes on from the weights that the kernels have, for
                 `warm_steps` steps at most; else they get new ones.
+            kernels: The numbers from 0 of the L kernels that are trained, and predict afterwards,
+                as they would if all were; the weights of the others stay. None: all.
 
         Returns:
             How training went.
@@ -194,12 +201,13 @@ class Surrogate(tf.Module):
         data = check_observations(encodings, observations, self._num_columns)
         weights_seed, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = self._believed = None
+        numbers = tuple(range(self.config.num_kernels) if kernels is None else kernels)
         if not warm_start:
-            self.embedding.reinitialize(int(weights_seed))
-        subset = self._draw_subset(data, int(subset_seed))
+            self.embedding.reinitialize(int(weights_seed), numbers)
+        subset = self._draw_subset(data, int(subset_seed))[list(numbers)]
         max_steps = self.config.warm_steps if warm_start else self.config.max_steps
-        initial, final, num_steps = self._train(data, subset, max_steps)
-        self._condition(data, subset)
+        initial, final, num_steps = self._train(data, numbers, subset, max_steps)
+        self._condition(data, numbers, subset)
         return FitReport(
             initial_log_likelihoods=tuple(float(value) for value in initial),
             final_log_likelihoods=tuple(float(value) for value in final),
@@ -237,7 +245,8 @@ class Surrogate(tf.Module):
         data = check_observations(encodings, observations, self._num_columns)
         _, subset_seed = np.random.SeedSequence(seed).generate_state(2)
         self._conditioned = self._believed = None
-        self._condition(data, self._draw_subset(data, int(subset_seed)))
+        numbers = tuple(range(self.config.num_kernels))
+        self._condition(data, numbers, self._draw_subset(data, int(subset_seed)))
 
     def believe(self, candidates: npt.ArrayLike) -> None:
         """Takes candidates whose observations are still to come for what is predicted of them.
@@ -276,13 +285,15 @@ class Surrogate(tf.Module):
         self._believed = None
         if not len(np.asarray(candidates)):
             return
-        candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
-        embedded = self._embed_all(candidates)
+        kernels = conditioned.kernels
+        candidates = check_candidates(candidates, len(kernels), self._num_columns)
+        embedded = self._embed_all(candidates, kernels)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of a candidate is not finite.")
         mean, _ = conditioned.posterior.predict(embedded)
         known = np.broadcast_to(conditioned.observations, conditioned.subset.shape)
         self._believed = self._conditioned_on(
+            kernels,
             np.concatenate([conditioned.embedded, embedded], axis=1),
             np.concatenate([known, mean], axis=1),
             np.concatenate([conditioned.subset, np.ones(mean.shape, np.bool_)], axis=1),
@@ -292,12 +303,12 @@ class Surrogate(tf.Module):
         """Predicts the noise-free objective of each candidate by itself, with what is believed.
 
         Args:
-            candidates: Floats `[M, T, F]`, predicted by all kernels, or `[K, M, T, F]`, each
+            candidates: Floats `[M, T, F]`, predicted by all kernels, or `[L, M, T, F]`, each
                 kernel's own. M is at least 1.
 
         Returns:
-            A `tfd.MultivariateNormalDiag` in float64 of batch shape `[K]` and event shape `[M]`:
-            `mean()` and `stddev()` are `[K, M]`, and stddev is above 0. It holds marginals;
+            A `tfd.MultivariateNormalDiag` in float64 of batch shape `[L]` and event shape `[M]`:
+            `mean()` and `stddev()` are `[L, M]`, and stddev is above 0. It holds marginals;
             candidates are not correlated in it.
 
         Raises:
@@ -306,8 +317,9 @@ class Surrogate(tf.Module):
             SurrogateError: Candidates or predictions are not finite.
         """
         conditioned = self._believed or self._require_conditioned()
-        candidates = check_candidates(candidates, self.config.num_kernels, self._num_columns)
-        mean, stddev = conditioned.posterior.predict(self._embed_all(candidates))
+        kernels = conditioned.kernels
+        candidates = check_candidates(candidates, len(kernels), self._num_columns)
+        mean, stddev = conditioned.posterior.predict(self._embed_all(candidates, kernels))
         if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
@@ -319,27 +331,31 @@ class Surrogate(tf.Module):
         )
 
     def _train(
-        self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_], max_steps: int
+        self,
+        data: ObservedArchitectures,
+        kernels: tuple[int, ...],
+        subset: npt.NDArray[np.bool_],
+        max_steps: int,
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """First and last log likelihoods and numbers of steps, `[K]` each."""
+        """First and last log likelihoods and numbers of steps, `[L]` each."""
         encodings, observations = tf.constant(data.encodings), tf.constant(data.observations)
         chosen, limit = tf.constant(subset), tf.constant(max_steps, tf.int32)
 
-        def of_kernel(number: Any) -> Any:
-            members = tf.where(chosen[number])[:, 0]
+        def of_kernel(row: Any, number: Any) -> Any:
+            members = tf.where(chosen[row])[:, 0]
             own = tf.gather(encodings, members), tf.gather(observations, members)
             return self._traced_train(number, *own, limit)
 
-        results = map_parallel(of_kernel, range(self.config.num_kernels))
+        results = map_parallel(of_kernel, range(len(kernels)), kernels)
         first, latest, num_steps, *weights = zip(*results, strict=True)
-        for number, (likelihood, count) in enumerate(zip(latest, num_steps, strict=True)):
+        for number, likelihood, count in zip(kernels, latest, num_steps, strict=True):
             if count < max_steps and not np.isfinite(likelihood):
                 raise SurrogateError(
                     f"The log likelihood of kernel {number} was not finite in training step "
                     f"{int(count) + 1}."
                 )
         for variable, values in zip(self.embedding.all_weights, weights, strict=True):
-            variable.assign(tf.stack(values))
+            variable.scatter_update(tf.IndexedSlices(tf.stack(values), list(kernels)))
         return np.array(first), np.array(latest), np.array(num_steps, np.int64)
 
     def _train_kernel(
@@ -397,13 +413,20 @@ class Surrogate(tf.Module):
             loss = -log_likelihood
         return log_likelihood, tape.gradient(loss, weights)
 
-    def _condition(self, data: ObservedArchitectures, subset: npt.NDArray[np.bool_]) -> None:
-        embedded = self._embed_all(data.encodings)
+    def _condition(
+        self,
+        data: ObservedArchitectures,
+        kernels: tuple[int, ...],
+        subset: npt.NDArray[np.bool_],
+    ) -> None:
+        embedded = self._embed_all(data.encodings, kernels)
         if not np.isfinite(embedded).all():
             raise SurrogateError("An embedding of the observed architectures is not finite.")
-        self._conditioned = self._conditioned_on(embedded, data.observations, subset)
+        self._conditioned = self._conditioned_on(kernels, embedded, data.observations, subset)
 
-    def _conditioned_on(self, embedded: Any, observations: Any, subset: Any) -> _Conditioned:
+    def _conditioned_on(
+        self, kernels: tuple[int, ...], embedded: Any, observations: Any, subset: Any
+    ) -> _Conditioned:
         posterior = gaussian_process.Posterior(
             self.kernel.on_embeddings(),
             embedded,
@@ -411,28 +434,26 @@ class Surrogate(tf.Module):
             self.config.observation_noise_variance,
             mask=subset,
         )
-        return _Conditioned(posterior, embedded, observations, subset)
+        return _Conditioned(kernels, posterior, embedded, observations, subset)
 
-    def _embed_all(self, sequences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Embeddings `[K, N, D]` of sequences `[N, T, C]` or `[K, N, T, C]`."""
-        num_kernels, size = self.config.num_kernels, self.chunk_size
+    def _embed_all(
+        self, sequences: npt.NDArray[np.float32], kernels: tuple[int, ...]
+    ) -> npt.NDArray[np.float32]:
+        """Embeddings `[L, N, D]` of sequences `[N, T, C]` or `[L, N, T, C]`."""
+        size = self.chunk_size
         starts = range(0, sequences.shape[-3], size)
         shared = sequences.ndim == 3
         values = tf.constant(sequences)
 
-        def of_chunk(number: Any, start: Any) -> Any:
-            own = values[start : start + size] if shared else values[number, start : start + size]
+        def of_chunk(row: Any, number: Any, start: Any) -> Any:
+            own = values[start : start + size] if shared else values[row, start : start + size]
             return self._traced_embed(number, own)
 
-        numbers = [(number, start) for number in range(num_kernels) for start in starts]
-        chunks = map_parallel(of_chunk, *zip(*numbers, strict=True))
+        chosen = [(row, kernel, start) for row, kernel in enumerate(kernels) for start in starts]
+        chunks = map_parallel(of_chunk, *zip(*chosen, strict=True))
         count = len(starts)
-        return np.stack(
-            [
-                np.concatenate(chunks[number * count : (number + 1) * count])
-                for number in range(num_kernels)
-            ]
-        )
+        rows = range(len(kernels))
+        return np.stack([np.concatenate(chunks[row * count : (row + 1) * count]) for row in rows])
 
     def _embed(self, number: Any, sequences: Any) -> Any:
         return self.embedding.embed(self.embedding.weights_of(number), sequences, self._columns)

@@ -40,7 +40,7 @@ def trials_and_weights(evaluator):
     ("loss", "kept"), [("logit_mse", False), ("logit_mse", True), ("cross_entropy", False)]
 )
 def test_what_arrives_trains_alike(loss, kept, tmp_path):
-    changes = {"loss": losses.get(loss), "seed": 3, "halving_factor": 2}
+    changes = {"loss": losses.get(loss), "seed": 3}
     evaluator = make_evaluator(**changes)
     if kept:
         group = evaluator.groups[0]

@@ -46,7 +46,8 @@ LONG = TrainingConfig.search(epochs=150)
         ([{"CPU": 16, "GPU": 2}], 3, (None, 0.3), Plan(1, 16, 1, 3)),
         ([{"CPU": 16, "GPU": 4}], 8, (None, 2), Plan(2, 8, 2, 1)),
         ([{"CPU": 16, "GPU": 4}, {"CPU": 64}], 8, (), Plan(4, 4, 1, 1)),
-        ([{"CPU": 1, "GPU": 4}], 8, (), Plan(1, 1, 1, 1)),
+        ([{"CPU": 1, "GPU": 4}], 8, (), Plan(4, 0, 1, 1)),
+        ([{"CPU": 1, "GPU": 4}], 8, (1,), Plan(1, 1, 1, 1)),
     ],
 )
 def test_a_plan_uses_what_there_is(nodes, num_students, asked, planned):
@@ -171,8 +172,8 @@ def test_a_worker_that_cannot_be_prepared_ends_the_search(ray):
 class TestDealing:
     """Which students are together, without Ray."""
 
-    def executor(self, halving_factor, num_workers=2):
-        context = make_context(make_evaluator(halving_factor=halving_factor), step_size=4)
+    def executor(self, num_workers=2):
+        context = make_context(make_evaluator(), step_size=4)
         executor = RayExecutor(context.given, None, None)
         executor._plan = Plan(num_workers, 1, 0, 1)
         return executor
@@ -183,18 +184,16 @@ class TestDealing:
         executor._queue.clear()
         return shares
 
-    @pytest.mark.parametrize("halving_factor", [1, 2])
-    def test_it_goes_by_numbers(self, halving_factor):
-        executor = self.executor(halving_factor)
+    def test_it_goes_by_numbers(self):
+        executor = self.executor()
         assert self.dealt(executor, [4, 5, 6, 7]) == [[4, 6], [5, 7]]
         assert self.dealt(executor, [4, 6]) == [[4, 6]]  # as after a resumption
-        assert self.dealt(self.executor(halving_factor, 1), [4, 5, 6, 7]) == [[4, 5, 6, 7]]
+        assert self.dealt(self.executor(1), [4, 5, 6, 7]) == [[4, 5, 6, 7]]
 
-    @pytest.mark.parametrize(("halving_factor", "shares"), [(1, [[4], [6]]), (2, [[4, 6]])])
-    def test_lost_ones_are_alone_unless_they_are_compared(self, halving_factor, shares):
-        executor = self.executor(halving_factor)
-        executor._losses.update([4, 6])
-        assert self.dealt(executor, [4, 6]) == shares
+    def test_lost_ones_are_alone(self):
+        executor = self.executor()
+        executor._losses.update([4])
+        assert self.dealt(executor, [4, 6]) == [[6], [4]]
 
 
 class TestSearch:

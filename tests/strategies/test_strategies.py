@@ -165,16 +165,18 @@ class FakeSurrogate:
     def __init__(self, num_features, config, columns):
         self.config = config
         self.best_observations = np.zeros(config.num_kernels)
-        self.fitted, self.believed = [], []
+        self.fitted, self.believed, self.kernels = [], [], []
 
     def believe(self, encodings):
         self.believed.append(len(encodings))
 
-    def fit(self, encodings, observations, seed, warm_start):
+    def fit(self, encodings, observations, seed, warm_start, kernels):
         self.fitted.append((encodings, observations, seed, warm_start))
+        self.kernels.append(list(kernels))
 
     def predict(self, encodings):
-        return np.asarray(encodings).sum(axis=(2, 3)) * np.array([[1.0], [-1.0]])
+        signs = np.array([[1.0], [-1.0]])[self.kernels[-1]]
+        return np.asarray(encodings).sum(axis=(2, 3)) * signs
 
 
 class TestEsnac:
@@ -224,7 +226,10 @@ class TestEsnac:
             assert own == (scores[is_new].max() if number % 2 == 0 else scores[is_new].min())
             pending.append(proposal)
         assert strategy._surrogate.believed == [0, 1, 2, 3]
-        assert len(strategy._surrogate.fitted) == 1
+        assert strategy._surrogate.kernels == [[0], [1], [0], [1]]  # the one whose turn it is
+        strategy.suggest(2, pending)
+        strategy.suggest(2, pending)
+        assert strategy._surrogate.kernels[4:] == [[0, 1]]  # nothing is new
 
     def test_what_another_kernel_proposed_is_skipped(self, fake):
         strategy, _ = fake
@@ -256,7 +261,8 @@ class TestEsnac:
         assert "not finite" in str(warnings[0])
 
     @pytest.mark.parametrize("warm_steps", [0, 2])
-    def test_a_resumed_search_fits_as_one_that_never_stopped(self, space, warm_steps):
+    @pytest.mark.parametrize("counts", [(2, 2, 2), (1, 1, 1, 1, 1), (2, 1, 1, 2)])
+    def test_a_resumed_search_fits_as_one_that_never_stopped(self, space, warm_steps, counts):
         """With the real surrogate; the second gets the trials of all steps at once."""
         config = SurrogateConfig(
             num_kernels=2, num_layers=1, hidden_size=4, max_steps=4, warm_steps=warm_steps
@@ -269,10 +275,12 @@ class TestEsnac:
             return [v.numpy() for v in strategy._surrogate.embedding.all_weights]
 
         strategy, resumed = new(), new()
-        trials = search(strategy, (2, 2, 2))
-        for step in range(3):
-            resumed.update(trials[2 * step : 2 * step + 2])
-        assert strategy.suggest(2) == resumed.suggest(2)
+        trials = search(strategy, counts)
+        for end, count in zip(np.cumsum(counts), counts, strict=True):
+            resumed.update(trials[end - count : end])
+        assert strategy.suggest(counts[-1]) == resumed.suggest(counts[-1])
+        if not warm_steps and 1 in counts:
+            return  # a kernel whose turn it is not is as it was left
         for actual, expected in zip(weights(resumed), weights(strategy), strict=True):
             np.testing.assert_array_equal(actual, expected)
 

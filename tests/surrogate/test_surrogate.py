@@ -361,6 +361,29 @@ def test_a_warm_start_goes_on_from_the_weights_of_the_last_fit():
     assert not np.allclose(weights_of(surrogate, 1)[1], before[1], atol=0.01)
 
 
+@pytest.mark.parametrize("kernels", [[1], [2, 0]])
+def test_some_kernels_come_out_as_if_all_were_fitted(kernels):
+    data, candidates = random_data(16), random_data(5, seed=9)[0]
+    everything, some = Surrogate(F, CONFIG), Surrogate(F, CONFIG)
+    everything.fit(*random_data(12), seed=0)
+    some.fit(*random_data(12), seed=0)
+    before = [weights_of(some, kernel) for kernel in range(K)]
+    report, expected = some.fit(*data, seed=1, kernels=kernels), everything.fit(*data, seed=1)
+    assert report.subset_sizes == tuple(np.array(expected.subset_sizes)[kernels])
+    assert report.final_log_likelihoods == tuple(np.array(expected.final_log_likelihoods)[kernels])
+    for kernel in set(range(K)) - set(kernels):
+        for old, new in zip(before[kernel], weights_of(some, kernel), strict=True):
+            np.testing.assert_array_equal(old, new)
+    for surrogate in (some, everything):
+        surrogate.believe(candidates[:2])
+    for own in (candidates, np.stack([candidates] * len(kernels))):
+        predicted, of_all = some.predict(own), everything.predict(candidates)
+        np.testing.assert_array_equal(predicted.mean(), of_all.mean().numpy()[kernels])
+        np.testing.assert_array_equal(predicted.stddev(), of_all.stddev().numpy()[kernels])
+    np.testing.assert_array_equal(some.best_observations, everything.best_observations[kernels])
+    np.testing.assert_array_equal(some.subset, everything.subset[kernels])
+
+
 def test_without_training_steps_the_initial_kernels_predict():
     surrogate = Surrogate(F, dataclasses.replace(CONFIG, max_steps=0))
     report = surrogate.fit(*random_data(6), seed=0)
