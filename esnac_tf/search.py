@@ -172,27 +172,17 @@ def _search(
     """
     with measured("import"):
         from esnac_tf.compression import search_students
-        from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+        from esnac_tf.datasets.pipelines import evaluation_batches
+        from esnac_tf.datasets.stored import scaled, training_batches
         from esnac_tf.distillation.machines import Order
         from esnac_tf.joint_machines import END
         from esnac_tf.teachers.loading import load_weights
 
-    scale = FLAGS.input_scale
-
-    def scaled(x: Any) -> Any:
-        return x if scale == 1 else (x / scale).astype("float32")
-
+    size, scale = config.batch_size, FLAGS.input_scale
     with measured("data"):
-        batches = TrainingBatches(
-            scaled(splits.x_train),
-            splits.y_train,
-            config.batch_size,
-            augmentation=splits.augmentation,
-            fill=[mean / scale for mean in splits.normalization.mean],
-            seed=config.seed,
-        )
+        batches = training_batches(splits, size, config.seed, scale)
         validation = evaluation_batches(
-            scaled(splits.x_validation), splits.y_validation, config.batch_size
+            scaled(splits.x_validation, scale), splits.y_validation, size
         )
     if FLAGS.teacher_weights == IMAGENET:
         if splits.num_classes == _IMAGENET_CLASSES and not FLAGS.dry_run:
@@ -233,7 +223,7 @@ def _search(
             model,
             batches,
             validation,
-            test=evaluation_batches(scaled(splits.x_test), splits.y_test, config.batch_size),
+            test=evaluation_batches(scaled(splits.x_test, scale), splits.y_test, size),
             run_dir=run_dir,
             config=config,
             run_config=origin(),

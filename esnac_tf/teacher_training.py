@@ -17,7 +17,8 @@ import tensorflow as tf
 from esnac_tf import exporters, teachers
 from esnac_tf.datasets import Splits
 from esnac_tf.datasets.digests import digest_of
-from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
+from esnac_tf.datasets.pipelines import evaluation_batches
+from esnac_tf.datasets.stored import training_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses, train
 from esnac_tf.distillation.machines import Machines, Order, losses_told
@@ -155,14 +156,7 @@ def _train(
     seed: int,
     display: Display,
 ) -> None:
-    batches = TrainingBatches(
-        splits.x_train,
-        splits.y_train,
-        batch_size,
-        augmentation=splits.augmentation,
-        fill=splits.normalization.mean,
-        seed=seed,
-    )
+    batches = training_batches(splits, batch_size, seed)
     validation = evaluation_batches(splits.x_validation, splits.y_validation, batch_size)
     display.message(
         f"Training teacher {name} for {training.epochs} epochs on {len(splits.x_train):,} examples."

@@ -9,6 +9,8 @@ Importing this package does not import TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 import os
 from pathlib import Path
@@ -20,7 +22,9 @@ from esnac_tf.families import Family
 __all__ = ["FAMILY", "Normalization", "Source", "Splits", "load", "names"]
 
 FAMILY = Family(
-    "dataset", __name__, frozenset({"digests", "given", "pipelines", "splits", "structures"})
+    "dataset",
+    __name__,
+    frozenset({"digests", "given", "pipelines", "splits", "stored", "structures"}),
 )
 
 
@@ -72,12 +76,24 @@ def load(
         >>> splits.x_train.shape, splits.x_validation.shape, splits.x_test.shape
         ((1000, 8, 8, 1), (144, 8, 8, 1), (359, 8, 8, 1))
     """
-    name = os.fspath(name)
+    name = path = os.fspath(name)
     if name in names():
         source = FAMILY.module(name).read(data_dir)
     else:
         source = _read_path(name, data_dir, seed)
-    return hold_out(name, source, train_examples, validation_examples)
+        path = os.path.abspath(os.path.expanduser(name))
+    splits = hold_out(name, source, train_examples, validation_examples)
+    if data_dir is None and name in names():  # downloaded, or part of a package
+        return splits
+    again = functools.partial(
+        load,
+        path,
+        data_dir=data_dir and os.path.abspath(os.path.expanduser(data_dir)),
+        train_examples=train_examples,
+        validation_examples=validation_examples,
+        seed=seed,
+    )
+    return dataclasses.replace(splits, load_again=again)
 
 
 def _read_path(name: str, data_dir: str | os.PathLike[str] | None, seed: int) -> Source:

@@ -8,7 +8,7 @@ are fixed, so a training step is traced once. Shape letters: N pictures, B batch
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,13 @@ class TrainingBatches:
         fill: What "crop_flip" pads with: a number or C numbers in the units of `x`, for a teacher
             that normalises `Splits.normalization.mean`. None: the mean of every channel of `x`.
         seed: Any 64-bit integer.
+        read_again: Reads the same from files: where there are such on other machines, too, a large
+            training set need not be sent to them. It can be pickled.
 
     Attributes:
         batch_size: B.
         num_batches: How many batches an epoch has, N // B.
+        read_again: As given.
         is_repeatable: True: an epoch gives the same whenever it is asked for.
 
     Raises:
@@ -68,6 +71,7 @@ class TrainingBatches:
         augmentation: str | None = None,
         fill: float | Sequence[float] | None = None,
         seed: int = 0,
+        read_again: Callable[[], TrainingBatches] | None = None,
     ) -> None:
         _check(x, y, batch_size)
         check_augmentation(augmentation)
@@ -86,6 +90,7 @@ class TrainingBatches:
                 )
         self.batch_size = min(batch_size, len(x))
         self.num_batches = len(x) // self.batch_size
+        self.read_again = read_again
         self._seed = seed
         # tf.data computes on the CPU, wherever the model is.
         with tf.device("CPU:0"):
@@ -108,9 +113,18 @@ class TrainingBatches:
         augmentation = "crop_flip" if self._augment else None
         fill = None if self._fill is None else self._fill.numpy()
         make = functools.partial(
-            TrainingBatches, augmentation=augmentation, fill=fill, seed=self._seed
+            TrainingBatches,
+            augmentation=augmentation,
+            fill=fill,
+            seed=self._seed,
+            read_again=self.read_again,
         )
-        return make, (self._x.numpy(), self._y.numpy(), self.batch_size)
+        return make, (*self.arrays, self.batch_size)
+
+    @property
+    def arrays(self) -> tuple[Array, Array]:
+        """All examples [N, ...] as they lie in memory, and their class numbers int32 [N]."""
+        return self._x.numpy(), self._y.numpy()
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """The batches of one epoch.

@@ -8,6 +8,7 @@ C channels.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,8 @@ class Splits:
             pixels, cropped at random to the old size, flipped left to right half of the time. The
             paper pads with zeros after normalisation, which is `normalization.mean` in raw pixels.
         normalization: Mean and standard deviation of every channel, in raw pixel units.
+        load_again: Reads the same from files with a path of their own, which other machines may
+            have, too; it can be pickled. None: there are no such files.
 
     Raises:
         UserError: If the parts don't fit each other: numbers of pictures and labels, shapes of the
@@ -118,6 +121,7 @@ class Splits:
     class_names: tuple[str, ...]
     augmentation: str | None
     normalization: Normalization
+    load_again: Callable[[], Splits] | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "validation", "test"):

@@ -8,6 +8,7 @@ import json
 import pathlib
 import uuid
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,10 +16,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from esnac_tf.datasets.digests import digest_of
 from esnac_tf.datasets.given import require_arrays
+from esnac_tf.datasets.pipelines import TrainingBatches
 from esnac_tf.distillation import get_strategy
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
+from esnac_tf.errors import UserError
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.graph.parsing import named_layers
 from esnac_tf.graph.teacher import TeacherGraph
@@ -27,6 +31,41 @@ from esnac_tf.teachers.loading import content_of, model_of
 
 # What is the same on both sides.
 _SHARED = ("teacher_measurement", "objective", "config", "loss", "task", "seed")
+
+
+# What is not sent where it may be read there.
+_LARGE_BYTES = 2**27
+
+
+class DataMissingError(UserError):
+    """Training data that should have been read from files on this machine, and can't be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileBatches:
+    """Training data that lies in files, on this machine and perhaps on others.
+
+    Attributes:
+        read: Reads it.
+        digest: Of what it must be.
+    """
+
+    read: Callable[[], TrainingBatches]
+    digest: str
+
+    def batches(self) -> TrainingBatches:
+        """Reads the data.
+
+        Raises:
+            DataMissingError: It is not there, or is not the same.
+        """
+        try:
+            batches = self.read()
+        except (UserError, OSError) as error:
+            raise DataMissingError(str(error)) from None
+        if digest_of(batches.arrays) != self.digest:
+            raise DataMissingError("The training data on this machine is not the search's.")
+        return batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +78,7 @@ class Parcel:
         custom_objects: Classes and functions that the file only names.
         graph: What was read of the teacher.
         channel_importance: How kept channels are chosen.
-        batches: Training data.
+        batches: Training data, or how it is read from files that may be there as well.
         validation: Held-out data, arrays [number of batches, B, ...] as (x, y, weight).
         keeps_targets: Whether the teacher's outputs are kept from one search step to the next.
         shared: The evaluator's other fields.
@@ -65,8 +104,25 @@ def check_travels(evaluator: Evaluator) -> None:
     require_arrays(_batches(evaluator), "Other processes", "executor='local'")
 
 
-def pack(evaluator: Evaluator) -> Parcel:
-    """Makes a parcel of an evaluator that `check_travels` lets pass."""
+def may_be_read(evaluator: Evaluator) -> bool:
+    """Whether the training data is large and other machines may have its files."""
+    batches = _batches(evaluator)
+    if getattr(batches, "read_again", None) is None:
+        return False
+    return sum(array.nbytes for array in batches.arrays) >= _LARGE_BYTES
+
+
+def pack(evaluator: Evaluator, *, with_data: bool = True) -> Parcel:
+    """Makes a parcel of an evaluator that `check_travels` lets pass.
+
+    Args:
+        evaluator: The evaluator.
+        with_data: Whether the training data is in it; else only how it is read there, for those of
+            which it `may_be_read`.
+    """
+    batches = _batches(evaluator)
+    if not with_data:
+        batches = FileBatches(batches.read_again, digest_of(batches.arrays))
     builder = evaluator.builder
     rows = [tf.nest.map_structure(lambda part: part.numpy(), row) for row in evaluator.validation]
     content = content_of(builder.model)
@@ -76,7 +132,7 @@ def pack(evaluator: Evaluator) -> Parcel:
         _custom_objects(builder.model, content),
         builder.graph,
         builder.channel_importance,
-        _batches(evaluator),
+        batches,
         tf.nest.map_structure(lambda *parts: np.stack(parts), *rows),
         isinstance(evaluator.batches, TeacherTargets),
         {name: getattr(evaluator, name) for name in _SHARED},
@@ -89,12 +145,18 @@ def unpack(parcel: Parcel, folder: pathlib.Path) -> Evaluator:
     Args:
         parcel: The parcel.
         folder: Where the teacher's outputs are kept.
+
+    Raises:
+        DataMissingError: The training data must be read on this machine, and can't be.
     """
+    batches = parcel.batches
+    if isinstance(batches, FileBatches):
+        batches = batches.batches()
     keras.saving.get_custom_objects().update(parcel.custom_objects)
     builder = StudentBuilder(model_of(parcel.teacher), parcel.graph, parcel.channel_importance)
     strategy = get_strategy("auto")
     shared = parcel.shared
-    teacher, batches = None, parcel.batches
+    teacher = None
     if shared["loss"].needs_teacher:
         with strategy.scope():
             teacher = builder.teacher()

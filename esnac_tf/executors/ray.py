@@ -25,7 +25,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import MissingExtraError, UserError
 from esnac_tf.evaluation import Evaluated
 from esnac_tf.executors import ExecutorContext
-from esnac_tf.executors.parcel import check_travels, pack
+from esnac_tf.executors.parcel import check_travels, may_be_read, pack
 from esnac_tf.executors.placement import Plan, plan
 from esnac_tf.executors.worker import Worker
 from esnac_tf.profiling import measured
@@ -78,6 +78,7 @@ class RayExecutor:
         self._context, self._ray, self._stack = context, ray, stack
         self._plan: Plan | None = None
         self._fetch: Any = None  # what workers call for what they need
+        self._sends_data = False  # whether the training data is part of that
         self._workers: list[Any] = []
         # Below, workers are numbers.
         self._starting: dict[Any, int] = {}  # by the reference that tells when they have started
@@ -129,7 +130,7 @@ class RayExecutor:
                 f"The batch size must divide among the {planned.gpus} GPUs of a student, received "
                 f"{evaluator.batches.batch_size}.\nGive another, or other --gpus_per_candidate."
             )
-        self._fetch = functools.partial(ray.get, ray.put(pack(evaluator)))
+        self._send(with_data=not may_be_read(evaluator))
         kind = ray.remote(Worker).options(
             num_cpus=planned.cpus,
             num_gpus=planned.gpus,
@@ -143,6 +144,12 @@ class RayExecutor:
         for number in range(planned.num_workers):
             self._expect(number)
         return planned
+
+    def _send(self, with_data: bool) -> None:
+        """Lays out for workers what they work with."""
+        parcel = self._ray.put(pack(self._context.evaluator, with_data=with_data))
+        self._fetch = functools.partial(self._ray.get, parcel)
+        self._sends_data = with_data
 
     def _stop(self) -> None:
         """Ends the workers; those that still answer tidy up first."""
@@ -230,7 +237,7 @@ class RayExecutor:
         """Takes in a worker that has started, or has not."""
         errors = self._ray.exceptions
         try:
-            self._ray.get(reference)
+            is_prepared = self._ray.get(reference)
         except errors.RayTaskError as error:  # of our own code, and so on every try
             if isinstance(error.cause, UserError):
                 raise error.cause from None
@@ -243,7 +250,13 @@ class RayExecutor:
             self._waiting[worker] = time.monotonic() + min(2.0 ** (count - 1), _TELL_SECS)
         else:
             del self._failed_starts[worker]
-            self._idle.append(worker)
+            if is_prepared:
+                self._idle.append(worker)
+                return
+            if not self._sends_data:
+                self._context.told("A machine lacks the files of the training data: it is sent.")
+                self._send(with_data=True)
+            self._expect(worker)
 
     def _take(self, reference: Any, share: _Share) -> None:
         """Hands over what became of students."""

@@ -43,13 +43,22 @@ class Worker:
         self._evaluator: Evaluator | None = None
         self._events: list[Event] = []
 
-    def prepare(self, fetch: Callable[[], Parcel]) -> None:
+    def prepare(self, fetch: Callable[[], Parcel]) -> bool:
         """Makes itself an evaluator, if it has none yet.
 
         Args:
             fetch: Gets what it is made of.
+
+        Returns:
+            Whether it could: False if the training data is not on this machine, and must be sent.
         """
-        self._prepared(fetch)
+        from esnac_tf.executors.parcel import DataMissingError
+
+        try:
+            self._prepared(fetch)
+        except DataMissingError:
+            return False
+        return True
 
     def _prepared(self, fetch: Callable[[], Parcel]) -> Evaluator:
         from esnac_tf.executors.parcel import unpack

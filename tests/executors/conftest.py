@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import types
 
+import numpy as np
 import pytest
 import toy
 
-from esnac_tf import objectives
+from esnac_tf import datasets, objectives
 from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
+from esnac_tf.datasets.stored import training_batches
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.evaluation import Evaluator
@@ -33,6 +35,21 @@ def ray():
     )
     yield module
     module.shutdown()
+
+
+@pytest.fixture
+def npz_file(tmp_path):
+    """The toy's examples in a file."""
+    path = tmp_path / "toy.npz"
+    names = ("x_train", "y_train", "x_test", "y_test")
+    np.savez(path, **dict(zip(names, (*toy.examples(106), *toy.TEST), strict=True)))
+    return path
+
+
+@pytest.fixture
+def npz_batches(npz_file):
+    """Its training data."""
+    return training_batches(datasets.load(npz_file), 16)
 
 
 def make_evaluator(**changes):

@@ -17,7 +17,14 @@ from esnac_tf.distillation import losses
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.errors import UserError
-from esnac_tf.executors.parcel import check_travels, pack, unpack
+from esnac_tf.executors import parcel
+from esnac_tf.executors.parcel import (
+    DataMissingError,
+    check_travels,
+    may_be_read,
+    pack,
+    unpack,
+)
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.student import StudentBuilder
 
@@ -80,8 +87,8 @@ def halved(x):
 
 def test_what_is_registered_arrives_where_the_teacher_has_it():
     teacher = toy.teacher(end=[keras.layers.Activation(halved, name="halved")])
-    parcel = pack(make_evaluator(builder=StudentBuilder(teacher, analyse(teacher))))
-    assert parcel.custom_objects == {"tests>halved": halved}
+    packed = pack(make_evaluator(builder=StudentBuilder(teacher, analyse(teacher))))
+    assert packed.custom_objects == {"tests>halved": halved}
     assert pack(make_evaluator()).custom_objects == {}
 
 
@@ -91,3 +98,40 @@ def test_datasets_of_batches_are_refused():
     with pytest.raises(UserError, match="training data as arrays"):
         check_travels(evaluator)
     check_travels(make_evaluator())
+
+
+class TestDataThatLiesInFiles:
+    @pytest.fixture
+    def evaluator(self, npz_batches, monkeypatch):
+        monkeypatch.setattr(parcel, "_LARGE_BYTES", 1)
+        return make_evaluator(batches=npz_batches)
+
+    def test_it_is_read_where_it_is(self, evaluator, tmp_path):
+        assert may_be_read(evaluator)
+        packed = pickle.dumps(pack(evaluator, with_data=False))
+        x, _ = evaluator.batches.arrays
+        assert len(packed) < len(pickle.dumps(pack(evaluator))) - x.nbytes
+        arrived = unpack(pickle.loads(packed), tmp_path / "there")
+        for one, other in zip(arrived.batches.arrays, evaluator.batches.arrays, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert trials_and_weights(arrived)[0] == trials_and_weights(evaluator)[0]
+
+    @pytest.mark.parametrize("change", ["gone", "broken", "other"])
+    def test_it_must_be_there_and_the_same(self, evaluator, npz_file, change, tmp_path):
+        packed = pack(evaluator, with_data=False)
+        if change == "gone":
+            npz_file.unlink()
+        elif change == "broken":
+            npz_file.write_bytes(b"no data")
+        else:
+            with np.load(npz_file) as arrays:
+                np.savez(npz_file, **{**arrays, "x_train": arrays["x_train"] + 1})
+        with pytest.raises(DataMissingError):
+            unpack(packed, tmp_path / "there")
+
+    def test_small_data_is_sent(self, npz_batches):
+        assert not may_be_read(make_evaluator(batches=npz_batches))
+
+    def test_data_without_files_is_sent(self, monkeypatch):
+        monkeypatch.setattr(parcel, "_LARGE_BYTES", 1)
+        assert not may_be_read(make_evaluator())

@@ -16,6 +16,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import MissingExtraError, UserError
+from esnac_tf.executors import parcel
 from esnac_tf.executors.placement import Plan, plan
 from esnac_tf.executors.ray import RayExecutor
 from esnac_tf.executors.worker import Worker
@@ -152,6 +153,21 @@ class TestLosses:
             (LOST, "its worker died"),
             (FAILED, "its worker died, 3 times"),
         ]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_large_data_is_read_from_files_or_sent(ray, npz_file, npz_batches, is_there, monkeypatch):
+    monkeypatch.setattr(parcel, "_LARGE_BYTES", 1)
+    context = make_context(make_evaluator(batches=npz_batches))
+    if not is_there:
+        npz_file.unlink()
+    with executors.opened("ray", context.given) as executor:
+        executor.submit(STUDENTS, 0)
+        while len(context.finished) < len(STUDENTS):
+            executor.wait()
+    told = ["A machine lacks the files of the training data: it is sent."]
+    assert context.lines == ([] if is_there else told)
+    assert {item.trial.state for item in context.finished} == {COMPLETE}
 
 
 class Unreadable:
