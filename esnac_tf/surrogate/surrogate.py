@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow_probability as tfp
 
 from esnac_tf.surrogate import gaussian_process
 from esnac_tf.surrogate.adam import adam_state, adam_step
+from esnac_tf.surrogate.conditioned import Conditioned
 from esnac_tf.surrogate.config import SurrogateConfig
 from esnac_tf.surrogate.embedding import SequenceEmbedding
 from esnac_tf.surrogate.fit_report import FitReport
@@ -28,25 +28,6 @@ from esnac_tf.surrogate.observations import (
 from esnac_tf.surrogate.parallel import map_parallel
 
 tfd = tfp.distributions
-
-
-@dataclasses.dataclass(frozen=True)
-class _Conditioned:
-    """What predictions depend on beside the weights.
-
-    Attributes:
-        kernels: The numbers of L kernels.
-        posterior: As many Gaussian processes that know what follows.
-        embedded: Embeddings `[L, N, D]`.
-        observations: `[N]`, or `[L, N]` where each kernel has its own.
-        subset: Which of them each kernel knows, `[L, N]`.
-    """
-
-    kernels: tuple[int, ...]
-    posterior: gaussian_process.Posterior
-    embedded: npt.NDArray[np.float32]
-    observations: npt.NDArray[np.float64]
-    subset: npt.NDArray[np.bool_]
 
 
 class Surrogate(tf.Module):
@@ -138,8 +119,8 @@ class Surrogate(tf.Module):
         self._traced_embed = tf.function(
             self._embed, input_signature=[number, tf.TensorSpec(encodings, tf.float32)]
         )
-        self._conditioned: _Conditioned | None = None
-        self._believed: _Conditioned | None = None  # the same, with what is believed
+        self._conditioned: Conditioned | None = None
+        self._believed: Conditioned | None = None  # the same, with what is believed
 
     @property
     def num_traces(self) -> int:
@@ -154,9 +135,7 @@ class Surrogate(tf.Module):
         Raises:
             RuntimeError: Nothing was fitted yet.
         """
-        conditioned = self._believed or self._require_conditioned()
-        observations = np.where(conditioned.subset, conditioned.observations, -np.inf)
-        return np.max(observations, axis=-1)
+        return (self._believed or self._require_conditioned()).best
 
     @property
     def subset(self) -> npt.NDArray[np.bool_]:
@@ -283,21 +262,8 @@ class Surrogate(tf.Module):
         """
         conditioned = self._require_conditioned()
         self._believed = None
-        if not len(np.asarray(candidates)):
-            return
-        kernels = conditioned.kernels
-        candidates = check_candidates(candidates, len(kernels), self._num_columns)
-        embedded = self._embed_all(candidates, kernels)
-        if not np.isfinite(embedded).all():
-            raise SurrogateError("An embedding of a candidate is not finite.")
-        mean, _ = conditioned.posterior.predict(embedded)
-        known = np.broadcast_to(conditioned.observations, conditioned.subset.shape)
-        self._believed = self._conditioned_on(
-            kernels,
-            np.concatenate([conditioned.embedded, embedded], axis=1),
-            np.concatenate([known, mean], axis=1),
-            np.concatenate([conditioned.subset, np.ones(mean.shape, np.bool_)], axis=1),
-        )
+        if len(np.asarray(candidates)):
+            self._believed = conditioned.believing(self._embedded(conditioned, candidates))
 
     def predict(self, candidates: npt.ArrayLike) -> Any:
         """Predicts the noise-free objective of each candidate by itself, with what is believed.
@@ -317,9 +283,7 @@ class Surrogate(tf.Module):
             SurrogateError: Candidates or predictions are not finite.
         """
         conditioned = self._believed or self._require_conditioned()
-        kernels = conditioned.kernels
-        candidates = check_candidates(candidates, len(kernels), self._num_columns)
-        mean, stddev = conditioned.posterior.predict(self._embed_all(candidates, kernels))
+        mean, stddev = conditioned.predict(self._embedded(conditioned, candidates))
         if not (np.isfinite(mean).all() and np.isfinite(stddev).all()):
             raise SurrogateError("A prediction is not finite; check the candidates' encodings.")
         return tfd.MultivariateNormalDiag(loc=mean, scale_diag=stddev)
@@ -419,22 +383,22 @@ class Surrogate(tf.Module):
         kernels: tuple[int, ...],
         subset: npt.NDArray[np.bool_],
     ) -> None:
-        embedded = self._embed_all(data.encodings, kernels)
-        if not np.isfinite(embedded).all():
-            raise SurrogateError("An embedding of the observed architectures is not finite.")
-        self._conditioned = self._conditioned_on(kernels, embedded, data.observations, subset)
-
-    def _conditioned_on(
-        self, kernels: tuple[int, ...], embedded: Any, observations: Any, subset: Any
-    ) -> _Conditioned:
-        posterior = gaussian_process.Posterior(
+        self._conditioned = Conditioned(
+            kernels,
             self.kernel.on_embeddings(),
-            embedded,
-            observations,
             self.config.observation_noise_variance,
-            mask=subset,
+            self._embed_all(data.encodings, kernels),
+            data.observations,
+            subset,
         )
-        return _Conditioned(kernels, posterior, embedded, observations, subset)
+
+    def _embedded(
+        self, conditioned: Conditioned, candidates: npt.ArrayLike
+    ) -> npt.NDArray[np.float32]:
+        """Candidates as kernels embed them, `[L, M, D]`."""
+        kernels = conditioned.kernels
+        checked = check_candidates(candidates, len(kernels), self._num_columns)
+        return self._embed_all(checked, kernels)
 
     def _embed_all(
         self, sequences: npt.NDArray[np.float32], kernels: tuple[int, ...]
@@ -458,7 +422,7 @@ class Surrogate(tf.Module):
     def _embed(self, number: Any, sequences: Any) -> Any:
         return self.embedding.embed(self.embedding.weights_of(number), sequences, self._columns)
 
-    def _require_conditioned(self) -> _Conditioned:
+    def _require_conditioned(self) -> Conditioned:
         if self._conditioned is None:
             raise RuntimeError("The surrogate holds no observations yet; call fit() first.")
         return self._conditioned
