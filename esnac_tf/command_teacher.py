@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from esnac_tf import in_place, teachers
@@ -88,13 +89,12 @@ def join_machines(config: SearchConfig, here: Role, display: Display) -> Machine
     display.message(f"Waiting for the {here.num_machines} machines of TF_CONFIG.")
     machines = joined()
     if machines is not None:
-        check_divides(config.batch_size, machines.strategy)
+        check_divides(config.batch_size, machines.strategy, "unset TF_CONFIG")
     return machines
 
 
 def assist_chief(
     config: SearchConfig,
-    model: keras.Model | None,
     splits: Splits,
     batches: TrainingBatches,
     validation: tf.data.Dataset,
@@ -106,18 +106,18 @@ def assist_chief(
     from esnac_tf.teacher_training import assist_training
 
     display.message(f"One of {machines.num_machines} machines; the chief tells of the search.")
-    goes_on = model is not None or assist_training(
-        FLAGS.teacher,
-        splits,
-        _teacher_training(config),
+    train_teacher = functools.partial(
+        assist_training,
+        name=FLAGS.teacher,
+        splits=splits,
+        training=_teacher_training(config),
         batch_size=config.batch_size,
         seed=config.seed,
         display=display,
         machines=machines,
         weights=FLAGS.teacher_weights,
     )
-    if goes_on:
-        assist(machines, batches, validation, config)
+    assist(machines, batches, validation, config, train_teacher=train_teacher)
     display.message("The search is finished.")
     return 0
 

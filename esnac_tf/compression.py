@@ -23,14 +23,14 @@ from esnac_tf.config import SearchConfig
 from esnac_tf.diagnosis import require_success
 from esnac_tf.display import Display
 from esnac_tf.distillation.interruption import interruptible
-from esnac_tf.distillation.machines import Order, joined
+from esnac_tf.distillation.machines import joined
 from esnac_tf.errors import UnknownNameError, UserError
 from esnac_tf.evaluation import Evaluated, Evaluator, OnFinished
 from esnac_tf.executors import Executor, ExecutorContext
 from esnac_tf.final_students import finish, train_fully
-from esnac_tf.joint_machines import END, check_shared
+from esnac_tf.joint_machines import agree_on_search
 from esnac_tf.profiling import measured, profiled
-from esnac_tf.purpose import find_purpose
+from esnac_tf.purpose import find_purpose, named_settings
 from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult
 from esnac_tf.scalars import ScalarWriter
@@ -127,9 +127,7 @@ def search_students(
         UserError: The model or the data can't be used, a setting is out of range, the run
             folder holds another run, or no student could be trained.
     """
-    asked = {"metric": metric, "loss": loss, "distillation_loss": distillation_loss}
-    names = {name: value for name, value in asked.items() if isinstance(value, str)}
-    config = _config(config, {**settings, **names})
+    config, objects = named_settings(_config(config, settings), metric, loss, distillation_loss)
     executors.check(config.executor)
     machines = joined()
     if machines is not None:
@@ -140,11 +138,11 @@ def search_students(
             )
         # Several strategies that exchange gradients would get into each other's way.
         config = dataclasses.replace(config, distribute="none")
-    objects = {name: value for name, value in asked.items() if name not in names}
     purpose = find_purpose(model, config, **objects)
     display = display or Display(quiet=True)
     with (
         profiled(),
+        contextlib.nullcontext() if machines is None else machines.lasting(),
         interruptible(),
         tempfile.TemporaryDirectory() as scratch,
         RunFolder(run_dir or scratch) as run,
@@ -154,12 +152,10 @@ def search_students(
         with measured("teacher"):
             setup = prepare(model, train, validation, test, config, purpose, run, display)
             if machines is not None:  # told before the search, not after it
-                check_shared(setup.batches)
+                agree_on_search(machines, model, setup.config, setup)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
         result = finish(setup, students, search.trials, export=bool(run_dir))
-        if machines is not None:
-            machines.tell(Order(END))
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 
 

@@ -18,7 +18,7 @@ from esnac_tf.errors import UserError
 from esnac_tf.footprint import Footprint, footprints
 from esnac_tf.full_training import FullyTrained, train_once
 from esnac_tf.graph.cost import count_flops, count_params
-from esnac_tf.joint_machines import agreement, follow_order, full_training_order
+from esnac_tf.joint_machines import follow_order, full_training_order
 from esnac_tf.objectives import Measurement
 from esnac_tf.profiling import measured, seconds_so_far
 from esnac_tf.result import SearchResult, Student
@@ -113,14 +113,12 @@ def _train(
 ) -> list[TrainingOutcome]:
     """Trains models fully, on all machines if there are several."""
     training = setup.config.full_training(setup.purpose.task.is_classifier)
-    machines = joined()
+    machines, seed = joined(), setup.config.seed
     if machines is not None:
-        given = setup.config, setup.purpose, setup.batches, setup.validation
-        order = full_training_order(setup.model, models, trials, training, agreement(*given))
-        work = setup.builder, setup.batches, setup.validation, setup.purpose, setup.config.seed
+        order = full_training_order(models, trials, training)
         with setup.progress("Full training", training.epochs) as callbacks:
             machines.tell(order)
-            outcomes, trained = follow_order(machines, order, *work, *callbacks)
+            outcomes, trained = follow_order(machines, order, setup, seed, *callbacks)
         for model, student in zip(models, trained, strict=True):
             model.set_weights(student.get_weights())
         return outcomes
@@ -140,7 +138,7 @@ def _train(
             on_epoch=on_epoch,
             on_batch=on_batch,
             at_once=setup.at_once,
-            seed=setup.config.seed,
+            seed=seed,
         )
 
 

@@ -18,8 +18,11 @@ from esnac_tf.trial_log import read_trials
 IMAGENET = "imagenet"
 
 
-def checked_config() -> SearchConfig:
+def checked_config(writes: bool = True) -> SearchConfig:
     """The settings of the search among the flags; --dataset is filled in if it may be left out.
+
+    Args:
+        writes: Whether this is the machine that has the teacher and the run folder.
 
     Raises:
         UserError: Flags are missing, out of range, or don't go together.
@@ -46,9 +49,10 @@ def checked_config() -> SearchConfig:
             "Give --in_place, too, or leave --max_drop out."
         )
     config = _config()
-    _check_teacher(from_file=is_path(FLAGS.teacher))
+    _check_teacher(is_path(FLAGS.teacher), writes)
     if (
-        config.num_steps == 0
+        writes
+        and config.num_steps == 0
         and not FLAGS.dry_run
         and not (FLAGS.run_dir and read_trials(FLAGS.run_dir))
     ):
@@ -90,7 +94,7 @@ def _file_name(path: str) -> str:
     return os.path.basename(os.path.abspath(os.path.expanduser(path)))
 
 
-def _check_teacher(from_file: bool) -> None:
+def _check_teacher(from_file: bool, must_exist: bool) -> None:
     """Holds the flags about the teacher against one another."""
     if not from_file:
         teachers.parse_name(FLAGS.teacher)
@@ -109,7 +113,7 @@ def _check_teacher(from_file: bool) -> None:
             "--teacher_weights is for teachers given by name, and --teacher is a file.\n"
             "Leave --teacher_weights out."
         )
-    elif not os.path.exists(FLAGS.teacher):
+    elif must_exist and not os.path.exists(FLAGS.teacher):
         raise UserError(
             f"--teacher={FLAGS.teacher} does not exist.\nGive the path of a .keras or .h5 file, "
             f"one of {', '.join(teachers.names())}, or keras.applications.NAME."

@@ -1,93 +1,84 @@
-"""The full training on several machines: what the chief orders, and what all of them do then."""
+"""Several machines: what they must agree on, and what the chief orders and all of them do."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.config import SearchConfig
-from esnac_tf.datasets.digests import data_digest
-from esnac_tf.datasets.given import (
-    given_evaluation_batches,
-    given_training_batches,
-    require_arrays,
-)
+from esnac_tf.datasets.digests import all_data_digest
+from esnac_tf.datasets.given import require_arrays
 from esnac_tf.distillation import TrainingConfig, TrainingOutcome, train
-from esnac_tf.distillation.machines import Machines, Order, losses_told
-from esnac_tf.distillation.training import Batches, OnBatch, OnEpoch
+from esnac_tf.distillation.devices import check_divides
+from esnac_tf.distillation.machines import (
+    END,
+    FULL,
+    SEARCH,
+    TEACHER,
+    Machines,
+    MachinesError,
+    Order,
+)
+from esnac_tf.distillation.training import OnBatch, OnEpoch
 from esnac_tf.errors import UserError, error_reason
-from esnac_tf.graph.teacher import analyse
-from esnac_tf.purpose import Purpose, find_purpose, with_outputs
+from esnac_tf.purpose import find_purpose, named_settings
 from esnac_tf.run_files import plain
-from esnac_tf.student import StudentBuilder
 from esnac_tf.teachers.loading import content_of, model_of
+from esnac_tf.training_setup import TrainingSetup, prepare_training
 from esnac_tf.trial import Trial
 
-FULL, END = "full training", "end"
+# Settings that machines need not share: the chief says how the full training is done.
+_OF_CHIEF = ("distribute", "mixed_precision", "jit_compile")
+
+
+def agree_on_search(
+    machines: Machines, model: keras.Model, config: SearchConfig, setup: TrainingSetup
+) -> None:
+    """Tells the others of a search, as its chief, and waits until they have held it against theirs.
+
+    Args:
+        machines: The machines.
+        model: The teacher as it was given.
+        config: The settings.
+        setup: What students are trained with.
+
+    Raises:
+        UserError: The data can't be divided among machines, or one of them has other settings or
+            data.
+    """
+    agreed = agreement(machines, config, setup)
+    content = np.frombuffer(content_of(model), np.uint8)
+    machines.tell(Order(SEARCH, {"agreed": agreed}, [content]))
+    machines.agree()
 
 
 def full_training_order(
-    teacher: keras.Model,
-    students: Sequence[keras.Model],
-    trials: Sequence[Trial],
-    training: TrainingConfig,
-    agreed: Mapping[str, Any],
+    students: Sequence[keras.Model], trials: Sequence[Trial], training: TrainingConfig
 ) -> Order:
     """What the others need to train students with the chief.
 
     Args:
-        teacher: The teacher as it was given.
         students: Students with the weights that their training begins with.
         trials: Their trials.
         training: How they are trained; on several machines never with XLA.
-        agreed: What must be the same on all machines, as JSON values.
     """
     training = dataclasses.replace(training, jit_compile=False)
     values = {
         "actions": [trial.actions.to_json() for trial in trials],
         "training": dataclasses.asdict(training),
-        "agreed": dict(agreed),
     }
-    content = np.frombuffer(content_of(teacher), np.uint8)
-    weights = [weight for student in students for weight in student.get_weights()]
-    return Order(FULL, values, [content, *weights])
-
-
-def check_shared(batches: Batches) -> None:
-    """Refuses training data that may come in another order on each machine.
-
-    Raises:
-        UserError: It came as a dataset.
-    """
-    require_arrays(batches, "Several machines", "unset TF_CONFIG")
-
-
-def agreement(config: SearchConfig, purpose: Purpose, batches: Batches, validation: Any) -> Any:
-    """What must be the same on all machines, as JSON values: settings and data."""
-    chosen = {"mixed_precision", "jit_compile"}  # by the chief, which tells how it trains
-    return plain(
-        {
-            **{name: value for name, value in config.fixed().items() if name not in chosen},
-            **purpose.settings,
-            "full_loss": config.full_loss,
-            "data_sha256": data_digest(batches, validation),
-        }
-    )
+    return Order(FULL, values, [weight for student in students for weight in student.get_weights()])
 
 
 def follow_order(
     machines: Machines,
     order: Order,
-    builder: StudentBuilder,
-    batches: Batches,
-    validation: tf.data.Dataset,
-    purpose: Purpose,
+    setup: TrainingSetup,
     seed: int,
     on_epoch: OnEpoch | None = None,
     on_batch: OnBatch | None = None,
@@ -97,10 +88,7 @@ def follow_order(
     Args:
         machines: The machines.
         order: What the chief told, of the kind `FULL`.
-        builder: Builds students of the same teacher.
-        batches: The same training data as on the other machines.
-        validation: The same held-out data.
-        purpose: What the teacher is for.
+        setup: The same teacher and data as on the other machines.
         seed: Seeds what is random in the students.
         on_epoch: As of `esnac_tf.distillation.train`.
         on_batch: Likewise.
@@ -108,25 +96,25 @@ def follow_order(
     Returns:
         The outcomes, and the students with the weights of their best epochs.
     """
-    _, *weights = order.arrays
-    with losses_told():
+    weights = list(order.arrays)
+    with machines.at_work():
         with machines.strategy.scope():
-            teacher = builder.teacher()
+            teacher = setup.builder.teacher()
             actions = [ActionSet.from_json(values) for values in order.values["actions"]]
-            students = [builder.build(action) for action in actions]
+            students = [setup.builder.build(action) for action in actions]
         for student in students:
             count = len(student.get_weights())
             student.set_weights(weights[:count])
             del weights[:count]
         outcomes = train(
             students,
-            batches,
-            validation,
+            setup.batches,
+            setup.validation,
             TrainingConfig(**order.values["training"]),
-            loss=purpose.full_loss,
+            loss=setup.purpose.full_loss,
             teacher=teacher,
             strategy=machines.strategy,
-            task=purpose.task,
+            task=setup.purpose.task,
             on_epoch=on_epoch,
             on_batch=on_batch,
             seed=seed,
@@ -142,8 +130,9 @@ def assist(
     metric: Any = None,
     loss: Any = None,
     distillation_loss: Any = None,
+    train_teacher: Callable[[Order], None] | None = None,
 ) -> None:
-    """Joins in the full training of a search that the chief of several machines does.
+    """Joins in the trainings of a search that the chief of several machines does.
 
     It ends when the chief's search does. The teacher comes from the chief.
 
@@ -155,43 +144,89 @@ def assist(
         metric: As of `search_students`, and the chief's.
         loss: Likewise.
         distillation_loss: Likewise.
+        train_teacher: Joins in the training of a named teacher.
 
     Raises:
-        UserError: A machine is gone, settings or data are not the chief's, or can't be used.
+        UserError: A machine is gone or has refused, settings or data are not the chief's, or can't
+            be used.
     """
-    while (order := machines.hear()).kind == FULL:
-        model = _teacher(order)
-        purpose = find_purpose(model, config, metric, loss, distillation_loss)
-        size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
-        batches = given_training_batches(train, size, config.seed, *labels)
-        check_shared(batches)
-        held_out = given_evaluation_batches(validation, size, *labels)
-        _check_agreement(order, agreement(config, purpose, batches, held_out))
-        x, *_ = next(iter(batches.epoch(0)))
-        purpose = with_outputs(purpose, model(x, training=False))
-        graph = analyse(model, config.channel_groups, config.protect)
-        builder = StudentBuilder(model, graph, config.channel_importance)
-        follow_order(machines, order, builder, batches, held_out, purpose, config.seed)
+    config, objects = named_settings(config, metric, loss, distillation_loss)
+    setup: TrainingSetup | None = None
+    while (order := machines.hear()).kind != END:
+        if order.kind == TEACHER and train_teacher is not None:
+            train_teacher(order)
+        elif order.kind == SEARCH:
+            refusal = None
+            try:
+                model = _teacher(order)
+                purpose = find_purpose(model, config, **objects)
+                setup = prepare_training(model, train, validation, config, purpose)
+                check_agreed(order, agreement(machines, config, setup))
+            except UserError as error:
+                refusal = error
+            machines.agree(refusal)
+        elif order.kind == FULL and setup is not None:
+            follow_order(machines, order, setup, config.seed)
+        else:
+            raise MachinesError(
+                f"The chief orders what this machine doesn't know: {order.kind}.\n"
+                "All machines need the same version."
+            )
+
+
+def agreement(machines: Machines, config: SearchConfig, setup: TrainingSetup) -> Any:
+    """What must be the same on all machines, as JSON values: settings and data.
+
+    Args:
+        machines: The machines.
+        config: The settings.
+        setup: What students are trained with.
+
+    Raises:
+        UserError: The data may come in another order on each machine, or not in equal parts.
+    """
+    batches, validation = setup.batches, setup.validation
+    require_arrays(batches, "Several machines", "unset TF_CONFIG")
+    check_divides(batches.batch_size, machines.strategy, "unset TF_CONFIG")
+    digest = all_data_digest(batches, validation)
+    if digest != all_data_digest(batches, validation):
+        raise UserError(
+            "The held-out data comes in another order each time, or varied.\n"
+            "Several machines need it as arrays, or unset TF_CONFIG."
+        )
+    settings = {name: value for name, value in config.fixed().items() if name not in _OF_CHIEF}
+    values = {"full_loss": config.full_loss, "data_sha256": digest}
+    return plain({**settings, **setup.purpose.settings, **values})
+
+
+def check_agreed(order: Order, here: Mapping[str, Any]) -> None:
+    """Holds what is to be the same on all machines against the chief's.
+
+    Args:
+        order: The chief's, with that under "agreed".
+        here: That of this machine.
+
+    Raises:
+        UserError: Something is not the same.
+
+    Example:
+        >>> check_agreed(Order(TEACHER, {"agreed": {"seed": 3}}), {"seed": 3})
+    """
+    chief = order.values["agreed"]
+    for name, value in chief.items():
+        if value != here.get(name):
+            raise UserError(
+                f"{name} is {value!r} on the chief and {here.get(name)!r} on this machine.\n"
+                "Give all machines the same settings and the same data."
+            )
 
 
 def _teacher(order: Order) -> keras.Model:
     try:
-        return model_of(np.asarray(order.arrays[0]).tobytes())
+        return model_of(np.asarray(order.arrays[0]).tobytes(), compiled=True)
     except Exception as error:  # Keras raises whatever a layer's from_config raises
         raise UserError(
             f"The chief's teacher can't be loaded on this machine: {error_reason(error)}.\n"
             "Layers of your own must be registered (keras.saving.register_keras_serializable) on "
             "every machine."
         ) from error
-
-
-def _check_agreement(order: Order, here: Mapping[str, Any]) -> None:
-    """Refuses to train with other settings or data than the chief's."""
-    chief = order.values["agreed"]
-    different = [name for name in chief if chief[name] != here.get(name)]
-    if different:
-        name = different[0]
-        raise UserError(
-            f"{name} is {chief[name]!r} on the chief and {here.get(name)!r} on this machine.\n"
-            "Give all machines the same settings and the same data."
-        )

@@ -43,6 +43,30 @@ class Purpose:
     settings: dict[str, Any]
 
 
+def named_settings(
+    config: SearchConfig, metric: Any = None, loss: Any = None, distillation_loss: Any = None
+) -> tuple[SearchConfig, dict[str, Any]]:
+    """Settings in which names have their place, and what is no name, for `find_purpose`.
+
+    Args:
+        config: Settings.
+        metric: A name, or what else a metric may be; None: as the settings say.
+        loss: Likewise.
+        distillation_loss: Likewise.
+
+    Example:
+        >>> config, objects = named_settings(SearchConfig(), metric="loss", loss=keras.losses.MSE)
+        >>> config.metric, list(objects)
+        ('loss', ['loss'])
+    """
+    asked = {"metric": metric, "loss": loss, "distillation_loss": distillation_loss}
+    names: dict[str, Any] = {n: value for n, value in asked.items() if isinstance(value, str)}
+    objects = {
+        name: value for name, value in asked.items() if name not in names and value is not None
+    }
+    return dataclasses.replace(config, **names), objects
+
+
 def find_purpose(
     model: keras.Model,
     config: SearchConfig,

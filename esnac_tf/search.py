@@ -91,16 +91,16 @@ def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _run() -> int:
-    config, from_file = checked_config(), is_path(FLAGS.teacher)
+    here = None if FLAGS.dry_run else tf_config.role()
+    writes = here is None or here.is_chief
+    config, from_file = checked_config(writes), is_path(FLAGS.teacher)
     display = Display()
     resumes = False
-    here = None if FLAGS.dry_run else tf_config.role()
     if here is not None and FLAGS.in_place:
         raise UserError(
             f"--in_place is for one machine, and TF_CONFIG names {here.num_machines}.\n"
             "Leave --in_place out, or unset TF_CONFIG."
         )
-    writes = here is None or here.is_chief
     if FLAGS.run_dir and writes:  # told before anything is loaded, or a teacher trained for hours
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **origin()})
     if FLAGS.in_place:
@@ -118,7 +118,7 @@ def _run() -> int:
     if not from_file:
         teachers.check(FLAGS.teacher)
     with measured("teacher"):
-        model = teacher_in_file(FLAGS.teacher) if from_file else None
+        model = teacher_in_file(FLAGS.teacher) if from_file and writes else None
     with measured("data"):
         splits = datasets.load(
             FLAGS.dataset,
@@ -174,8 +174,7 @@ def _search(
         from esnac_tf.compression import search_students
         from esnac_tf.datasets.pipelines import evaluation_batches
         from esnac_tf.datasets.stored import scaled, training_batches
-        from esnac_tf.distillation.machines import Order
-        from esnac_tf.joint_machines import END
+        from esnac_tf.distillation.machines import END, Order
         from esnac_tf.teachers.loading import load_weights
 
     size, scale = config.batch_size, FLAGS.input_scale
@@ -184,14 +183,14 @@ def _search(
         validation = evaluation_batches(
             scaled(splits.x_validation, scale), splits.y_validation, size
         )
+    if machines is not None and not machines.is_chief:
+        return assist_chief(config, splits, batches, validation, display, machines)
     if FLAGS.teacher_weights == IMAGENET:
         if splits.num_classes == _IMAGENET_CLASSES and not FLAGS.dry_run:
             model = untrained_teacher(splits, IMAGENET)  # which needs no training
     elif model is None and FLAGS.teacher_weights:
         model = untrained_teacher(splits)
         load_weights(model, FLAGS.teacher_weights)
-    if machines is not None and not machines.is_chief:
-        return assist_chief(config, model, splits, batches, validation, display, machines)
     if resumes:
         _check_teacher_and_data(config, model, batches, validation)
     if FLAGS.dry_run:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from esnac_tf import objectives
 from esnac_tf.calibration import Timing, Way, choose_way, measure_way
 from esnac_tf.config import SearchConfig
-from esnac_tf.datasets.given import given_evaluation_batches, given_training_batches
+from esnac_tf.datasets.given import given_evaluation_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import get_strategy, losses
 from esnac_tf.distillation.at_once import AtOnce
@@ -24,65 +24,55 @@ from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import Batches
 from esnac_tf.errors import UserError
-from esnac_tf.graph.checks import check_examples, check_searchable
-from esnac_tf.graph.teacher import TeacherGraph, analyse
+from esnac_tf.graph.checks import check_examples
+from esnac_tf.graph.teacher import TeacherGraph
 from esnac_tf.graph.widths import ParameterTable
 from esnac_tf.objectives import Measurement, Objective
 from esnac_tf.profiling import measured
-from esnac_tf.purpose import Purpose, check_labels, with_outputs
+from esnac_tf.purpose import Purpose
 from esnac_tf.record import RunFolder
 from esnac_tf.search_space.budget import ParameterBudget
 from esnac_tf.search_space.space import SearchSpace
-from esnac_tf.student import StudentBuilder
 from esnac_tf.teacher_measurement import measure_teacher
 from esnac_tf.training_progress import training_progress
+from esnac_tf.training_setup import TrainingSetup, prepare_training
 
 # So much of the teacher's outputs is kept where nothing else is asked for.
 _MAX_TARGET_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SearchSetup:
+class SearchSetup(TrainingSetup):
     """What a search works with.
 
     Attributes:
         config: All settings.
-        purpose: What the teacher is for.
         run: The run folder.
         display: Where progress is shown.
         model: The teacher as it was given.
         teacher: The same, built under the strategy's scope.
         groups: Where the students of the search are trained.
-        graph: What was read of it.
         measured: What it is worth.
         space: Its students.
-        builder: Builds them.
         objective: What the search maximises.
         distribution: The `tf.distribute` strategy that trains.
-        batches: Training data.
-        search_batches: The same for the search, with the teacher's scores where they are kept.
-        validation: Held-out data.
+        search_batches: The training data, with the teacher's scores where they are kept.
         test: Data for the very end; None without.
         at_once: How many students are trained at once.
         start_secs: When the work began, on `time.perf_counter`'s clock.
     """
 
     config: SearchConfig
-    purpose: Purpose
     run: RunFolder
     display: Display
     model: keras.Model
     teacher: keras.Model
     groups: Sequence[StudentGroup]
-    graph: TeacherGraph
     measured: Measurement
     space: SearchSpace
-    builder: StudentBuilder
     objective: Objective
     distribution: tf.distribute.Strategy
-    batches: Batches
     search_batches: Batches | TeacherTargets
-    validation: tf.data.Dataset
     test: tf.data.Dataset | None
     at_once: AtOnce
     start_secs: float
@@ -120,31 +110,23 @@ def prepare(
             others.
     """
     start_secs = time.perf_counter()
-    graph = analyse(model, config.channel_groups, config.protect)
-    check_searchable(graph)
-    space = search_space(graph, model, config)
-    size, labels = config.batch_size, (purpose.num_classes, purpose.task.is_classifier)
-    batches = given_training_batches(train, size, config.seed, *labels)
-    held_out = given_evaluation_batches(validation, size, *labels)
-    tested = None if test is None else given_evaluation_batches(test, size, *labels, part="test")
-    first_epoch = batches.epoch(0)
-    check_examples(model, first_epoch, "training")
-    check_examples(model, held_out, "validation")
-    if tested is not None:
+    training = prepare_training(model, train, validation, config, purpose)
+    purpose, builder = training.purpose, training.builder
+    batches, held_out = training.batches, training.validation
+    space = search_space(training.graph, model, config)
+    tested = None
+    if test is not None:
+        labels = purpose.num_classes, purpose.task.is_classifier
+        tested = given_evaluation_batches(test, config.batch_size, *labels, part="test")
         check_examples(model, tested, "test")
     distribution = get_strategy(config.distribute)
     check_divides(batches.batch_size, distribution)
     if config.distribute in ("mirrored", "grouped") and distribution.num_replicas_in_sync == 1:
         display.message(f"There is one device here: distribute={config.distribute} does nothing.")
-    builder = StudentBuilder(model, graph, config.channel_importance)
     with distribution.scope():
         teacher = builder.teacher()
-    x, y, *_ = next(iter(first_epoch))
-    outputs = model(x, training=False)
-    purpose = with_outputs(purpose, outputs)
-    check_labels(purpose, outputs, y)
     search_batches: Batches | TeacherTargets = batches
-    if keeps_targets(config, purpose, batches, outputs):
+    if keeps_targets(config, purpose, batches, training.outputs):
         search_batches = TeacherTargets(
             batches,
             teacher,
@@ -183,22 +165,18 @@ def prepare(
     )
     groups = groups_of(way)
     return SearchSetup(
+        **vars(training),
         config=config,
-        purpose=purpose,
         run=run,
         display=display,
         model=model,
         teacher=teacher,
         groups=groups,
-        graph=graph,
         measured=measurement,
         space=space,
-        builder=builder,
         objective=objectives.get(config.objective),
         distribution=distribution,
-        batches=batches,
         search_batches=search_batches,
-        validation=held_out,
         test=tested,
         at_once=AtOnce(display.message),
         start_secs=start_secs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -21,13 +22,15 @@ from esnac_tf.datasets.pipelines import evaluation_batches
 from esnac_tf.datasets.stored import training_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses, train
-from esnac_tf.distillation.machines import Machines, Order, losses_told
+from esnac_tf.distillation.devices import check_divides
+from esnac_tf.distillation.machines import TEACHER, Machines, Order
 from esnac_tf.errors import UserError
+from esnac_tf.joint_machines import check_agreed
 from esnac_tf.teachers.loading import load
 from esnac_tf.training_progress import training_progress
 
-# What the chief of several machines tells the others.
-_KEPT, _TRAINED = "a teacher is kept", "a teacher is trained"
+# What must be the same on several machines: the file's name changes with all that matters.
+_TEACHER = "the name of the teacher's file"
 
 
 def trained_teacher(
@@ -79,15 +82,15 @@ def trained_teacher(
             display.message(f"The kept teacher can't be read and is trained again. {reason}")
         else:
             display.message(f"Teacher {name} is taken from {path}.")
-            if machines is not None:
-                machines.tell(Order(_KEPT))
             return model
+    _require_writable(path.parent)
     strategy = get_strategy(distribute) if machines is None else machines.strategy
     if machines is not None:
-        machines.tell(Order(_TRAINED))
-    with losses_told():
+        check_divides(min(batch_size, len(splits.x_train)), strategy, "unset TF_CONFIG")
+        machines.tell(Order(TEACHER, {"agreed": {_TEACHER: stem}}))
+        machines.agree()
+    with contextlib.nullcontext() if machines is None else machines.at_work():
         model = _built(name, splits, strategy, seed, weights)
-        _require_writable(path.parent)
         _train(name, model, splits, training, batch_size, strategy, seed, display)
     exporters.get("keras").export(model, path.with_suffix(""))
     display.message(f"Teacher {name} is kept in {path}.")
@@ -95,6 +98,7 @@ def trained_teacher(
 
 
 def assist_training(
+    order: Order,
     name: str,
     splits: Splits,
     training: TrainingConfig,
@@ -104,10 +108,11 @@ def assist_training(
     display: Display,
     machines: Machines,
     weights: str | None = None,
-) -> bool:
-    """Trains a named teacher with the chief of several machines, if the chief has none.
+) -> None:
+    """Trains a named teacher with the chief of several machines.
 
     Args:
+        order: The chief's.
         name: As of `trained_teacher`, like all that follows.
         splits: Likewise.
         training: Likewise.
@@ -117,19 +122,19 @@ def assist_training(
         machines: The machines.
         weights: Likewise.
 
-    Returns:
-        Whether the search goes on; else the chief has nothing to do.
-
     Raises:
-        UserError: The training failed, or a machine is gone.
+        UserError: Settings or data are not the chief's, the training failed, or a machine is gone.
     """
-    kind = machines.hear().kind
-    if kind == _TRAINED:
-        strategy = machines.strategy
-        with losses_told():
-            model = _built(name, splits, strategy, seed, weights)
-            _train(name, model, splits, training, batch_size, strategy, seed, display)
-    return kind in (_KEPT, _TRAINED)
+    refusal, strategy = None, machines.strategy
+    try:
+        stem = _file_stem(name, splits, training, batch_size, seed, weights)
+        check_agreed(order, {_TEACHER: stem})
+    except UserError as error:
+        refusal = error
+    machines.agree(refusal)
+    with machines.at_work():
+        model = _built(name, splits, strategy, seed, weights)
+        _train(name, model, splits, training, batch_size, strategy, seed, display)
 
 
 def _built(

@@ -9,12 +9,19 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
+import toy
 
 from esnac_tf import search, tf_config
+from esnac_tf.config import SearchConfig
+from esnac_tf.distillation.machines import SEARCH, Machines, Order
 from esnac_tf.errors import UserError
+from esnac_tf.joint_machines import agreement, check_agreed
+from esnac_tf.purpose import find_purpose
+from esnac_tf.training_setup import prepare_training
 
 TESTS = pathlib.Path(__file__).parent
 TWO = '{"cluster": {"worker": ["a:9", "b:9"]}, "task": {"type": "worker", "index": "0"}}'
@@ -67,8 +74,9 @@ def start():
 def one_or_two(start):
     """Starts the script beside this file."""
 
-    def one_or_two(folder, full_epochs=8, metric="auto", num_machines=2):
-        command = "one_of_two_machines.py", folder, full_epochs, metric
+    def one_or_two(folder, work="search", num_machines=2, other=None, **changes):
+        values = json.dumps({"all": changes, "other": other or {}})
+        command = "one_of_two_machines.py", folder, work, values
         return start(folder, *command, num_machines=num_machines)
 
     return one_or_two
@@ -95,20 +103,26 @@ def weights_are_close(one, two, tolerance):
 @pytest.mark.slow
 def test_a_teacher_is_trained_by_both_and_kept_by_the_chief(one_or_two, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(one_or_two(one, full_epochs=0, num_machines=1), one)
-    finish(one_or_two(two, full_epochs=0), two)
+    finish(one_or_two(one, "teacher", num_machines=1), one)
+    finish(one_or_two(two, "teacher"), two)
     weights_are_close(one, two, 1e-4)
-    finish(one_or_two(two, full_epochs=0), two)  # the second time it is kept
+    finish(one_or_two(two, "teacher"), two)  # the second time it is kept
     assert "is taken from" in output(two)
     weights_are_close(one, two, 1e-4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", ["auto", "loss"])
-def test_two_machines_train_as_one(metric, one_or_two, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"teacher": "regression"},
+        {"halving_factor": 2, "asked": {"distillation_loss": "soft_targets"}},
+    ],
+)
+def test_two_machines_train_as_one(changes, one_or_two, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(one_or_two(one, metric=metric, num_machines=1), one)
-    finish(one_or_two(two, metric=metric), two)
+    finish(one_or_two(one, num_machines=1, **changes), one)
+    finish(one_or_two(two, **changes), two)
     for line in ("epochs", "trials"):
         [expected] = [text for text in output(one).splitlines() if text.startswith(line)]
         assert expected in output(two)
@@ -118,6 +132,29 @@ def test_two_machines_train_as_one(metric, one_or_two, tmp_path):
     assert sorted(path.name for path in two.iterdir()) == [
         "output_0", "output_1", "run", "training", "weights.npz"
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "changes", "told", "told_other"),
+    [
+        ("teacher", {"other": {"learning_rate": 0.1}}, "refused", "the teacher's file is"),
+        ("search", {"other": {"data": "other labels"}}, "refused", "data_sha256 is"),
+        ("search", {"data": "shuffled"}, "in another order each time", "ended with an error"),
+    ],
+)
+def test_machines_that_do_not_agree_end_before_anything_is_trained(
+    work, changes, told, told_other, one_or_two, tmp_path
+):
+    """Also where the process of one that ended goes on, as in a notebook."""
+    processes = one_or_two(tmp_path, work, **changes)
+    for index, (process, text) in enumerate(zip(processes, (told, told_other), strict=True)):
+        assert process.wait(120) == 2, output(tmp_path, index)
+        assert text in output(tmp_path, index)
+        assert "Traceback" not in output(tmp_path, index)
+    assert not (tmp_path / "training").exists()
+    assert not (tmp_path / "run" / "trials.jsonl").exists()
+    assert not list(tmp_path.rglob("*.keras"))
 
 
 @pytest.mark.slow
@@ -132,6 +169,7 @@ def test_a_machine_that_is_killed_ends_the_others_and_the_search_goes_on(
         assert all(process.poll() is None for process in processes), output(tmp_path)
         time.sleep(0.1)
     time.sleep(3)
+    (tmp_path / "failed").write_text("x")  # which the killed one can't
     processes[killed].kill()
     processes[killed].wait()
     start_secs, other = time.monotonic(), 1 - killed
@@ -159,6 +197,42 @@ def test_the_command_line_on_two_machines(start, tmp_path):
         assert told in output(tmp_path)
         assert "the chief tells of the search" in output(tmp_path, 1)
         assert "The search is finished." in output(tmp_path, 1)
+
+
+def agreed(data=(toy.TRAIN, toy.VALIDATION), replicas=2, **changes):
+    """What a machine among several tells, or compares."""
+    config = SearchConfig(**{**toy.SHORT, **changes})
+    teacher = toy.teacher()
+    setup = prepare_training(teacher, *data, config, find_purpose(teacher, config))
+    strategy = types.SimpleNamespace(num_replicas_in_sync=replicas)
+    return agreement(Machines(strategy, True, 2), config, setup)
+
+
+def test_the_same_is_agreed():
+    order = Order(SEARCH, {"agreed": agreed()})
+    check_agreed(order, agreed())
+    check_agreed(order, agreed(distribute="mirrored", jit_compile=True, num_steps=7))
+
+
+X, Y = toy.TRAIN
+HELD_OUT_X, HELD_OUT_Y = toy.VALIDATION
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": 4}, "seed is 3 on the chief and 4 on this machine"),
+        ({"full_loss": "soft_targets"}, "full_loss is 'cross_entropy' on the chief"),
+        ({"metric": "loss"}, "metric is 'auto' on the chief"),
+        ({"data": ((X, np.r_[Y[:90], Y[:6]]), toy.VALIDATION)}, "data_sha256 is"),
+        ({"data": (toy.TRAIN, (-HELD_OUT_X, HELD_OUT_Y))}, "data_sha256 is"),
+        ({"data": ((X[:95], Y[:95]), toy.VALIDATION), "batch_size": 128}, "received 95"),
+    ],
+)
+def test_what_is_not_the_same_is_told(changes, told):
+    order = Order(SEARCH, {"agreed": agreed()})
+    with pytest.raises(UserError, match=told):
+        check_agreed(order, agreed(**changes))
 
 
 @pytest.mark.parametrize(

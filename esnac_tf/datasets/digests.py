@@ -44,6 +44,18 @@ def data_digest(batches: Any, validation: tf.data.Dataset) -> str:
     return digest_of(parts)
 
 
+def all_data_digest(batches: Any, validation: tf.data.Dataset) -> str:
+    """SHA-256 of all that a training is fed with, in its order.
+
+    Args:
+        batches: Training data of arrays.
+        validation: Batches (x, y, weight).
+    """
+    held_out = [part for row in validation for part in tf.nest.flatten(row)]
+    first_epoch = tf.nest.flatten(next(iter(batches.epoch(0))))  # in which order, and how varied
+    return digest_of([*batches.arrays, *first_epoch, *held_out])
+
+
 def _counts(validation: tf.data.Dataset) -> Any:
     """How many held-out examples there are of each class; of labels that are none, their sums."""
     classes, sums = [], []

@@ -55,12 +55,14 @@ class StructuredBatches:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """On its way to another process it is its arrays."""
-
-        def array(part: tf.Tensor) -> np.ndarray:
-            return part.numpy().astype("S") if part.dtype == tf.string else part.numpy()
-
-        x, y, *weight = tf.nest.map_structure(array, self._parts)
+        x, y, *weight = tf.nest.pack_sequence_as(self._parts, self.arrays)
         return StructuredBatches, (x, y, self.batch_size, self._seed, *weight)
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All examples, labels and weights [N, ...], one array after the other."""
+        parts = tf.nest.flatten(self._parts)
+        return [p.numpy().astype("S") if p.dtype == tf.string else p.numpy() for p in parts]
 
     def epoch(self, epoch: int) -> tf.data.Dataset:
         """The batches of one epoch, (x, y) or (x, y, weight) with arrays [B, ...].

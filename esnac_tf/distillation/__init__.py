@@ -20,6 +20,7 @@
 | `batch_normalization.py` | layers that follow short trainings, on several devices as on one |
 | `freed_graphs.py` | graphs of a training, which TensorFlow would keep |
 | `unfreezing.py` | frozen layers that train for a while |
+| `machines.py` | several machines, and what the chief tells the others |
 | `devices.py` | `get_strategy`: the devices by name, `DISTRIBUTE`: the names |
 | `losses/` | one file a loss, found by its name |
 | `training_config.py`, `training_outcome.py` | frozen values, plain Python |

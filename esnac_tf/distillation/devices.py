@@ -47,8 +47,17 @@ def get_strategy(name: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(_devices())
 
 
-def check_divides(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+def check_divides(
+    batch_size: int,
+    strategy: tf.distribute.Strategy,
+    advice: str = "distribute='none' for one device",
+) -> None:
     """Refuses batches that can't be divided evenly among the devices of a strategy.
+
+    Args:
+        batch_size: Of all devices together.
+        strategy: The strategy.
+        advice: What else the user may do.
 
     Raises:
         UserError: They can't.
@@ -57,7 +66,7 @@ def check_divides(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     if batch_size % replicas:
         raise UserError(
             f"The batch size must divide among the {replicas} replicas, received {batch_size}.\n"
-            "Give another, or distribute='none' for one device."
+            f"Give another, or {advice}."
         )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from esnac_tf.distillation.devices import on_replicas
 
-
-def average_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Replaces non-trainable variables that differ among replicas by their mean.
+def averaging(
+    models: Sequence[keras.Model], strategy: tf.distribute.Strategy
+) -> Callable[[], None]:
+    """Returns what replaces non-trainable variables that differ among replicas by their mean.
 
     Formula:
         variable = mean(variable of each replica)
@@ -24,22 +26,45 @@ def average_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> 
     BatchNormalization of masked inputs, which Keras 3.15 doesn't synchronise.
 
     Args:
-        model: Built under the strategy's scope.
+        models: Built under the strategy's scope.
         strategy: The strategy; with one replica nothing is done.
 
     Example:
         >>> import keras
-        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        >>> average_statistics(model, tf.distribute.get_strategy())
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
+        >>> average = averaging([model], tf.distribute.get_strategy())
+        >>> average()
     """
-    if strategy.num_replicas_in_sync == 1:
-        return
-    for variable in model.non_trainable_variables:
-        if not keras.backend.is_float_dtype(variable.dtype):
-            continue  # A seed generator's state.
-        replicas = [v.numpy() for v in strategy.experimental_local_results(variable.value)]
-        if len(replicas) < strategy.num_replicas_in_sync:  # others are on other machines
-            own = on_replicas(strategy, functools.partial(tf.identity, variable.value))()
-            variable.assign(strategy.reduce("MEAN", own, axis=None))
-        elif any((replica != replicas[0]).any() for replica in replicas[1:]):
-            variable.assign(np.mean(replicas, axis=0, dtype="float64").astype(replicas[0].dtype))
+    variables = [
+        variable
+        for model in models
+        for variable in model.non_trainable_variables
+        if keras.backend.is_float_dtype(variable.dtype)  # no seed generator's state
+    ]
+    local = strategy.experimental_local_results
+    if strategy.num_replicas_in_sync == 1 or not variables:
+        return lambda: None
+    if len(local(variables[0].value)) == strategy.num_replicas_in_sync:
+
+        def average() -> None:
+            for variable in variables:
+                replicas = [part.numpy() for part in local(variable.value)]
+                if any((replica != replicas[0]).any() for replica in replicas[1:]):
+                    mean = np.mean(replicas, axis=0, dtype="float64")
+                    variable.assign(mean.astype(replicas[0].dtype))
+
+        return average
+
+    # Traced once; a partial, of which there may be many.
+    means = tf.function(functools.partial(_means, variables, strategy), autograph=False)
+
+    def average_over_machines() -> None:
+        for variable, mean in zip(variables, means(), strict=True):
+            variable.assign(mean)
+
+    return average_over_machines
+
+
+def _means(variables: Sequence[keras.Variable], strategy: tf.distribute.Strategy) -> list[Any]:
+    own = strategy.run(lambda: [tf.identity(variable.value) for variable in variables])
+    return [strategy.reduce("MEAN", parts, axis=None) for parts in own]

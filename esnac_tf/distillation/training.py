@@ -24,7 +24,7 @@ from esnac_tf.distillation.joint_step import JointStep, StepSettings
 from esnac_tf.distillation.losses import DistillationLoss
 from esnac_tf.distillation.metric_evaluation import evaluation_for
 from esnac_tf.distillation.mixed_precision import float16_compute
-from esnac_tf.distillation.replica_statistics import average_statistics
+from esnac_tf.distillation.replica_statistics import averaging
 from esnac_tf.distillation.step_error import StepError
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
@@ -267,6 +267,7 @@ class _Run:
         indices, models = list(students), list(students.values())
         progress = [_Progress(model.get_weights()) for model in models]
         step = JointStep(models, self.settings)
+        average_statistics = averaging(models, strategy)
         task = self.settings.task
         evaluation = evaluation_for(models, self.validation, strategy, task, config.jit_compile)
 
@@ -281,8 +282,7 @@ class _Run:
             active = [student.is_active for student in progress]
             if not any(active):
                 break
-            for model in models:
-                average_statistics(model, strategy)
+            average_statistics()
             with measured("evaluation"):
                 scores = evaluation(active)
             for student, score in zip(progress, scores, strict=True):

@@ -100,12 +100,12 @@ def content_of(model: keras.Model) -> bytes:
         return path.read_bytes()
 
 
-def model_of(content: bytes) -> keras.Model:
+def model_of(content: bytes, compiled: bool = False) -> keras.Model:
     """The model of what `content_of` gave; not for files of others, as safe mode is off."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "teacher.keras"
         path.write_bytes(content)
-        return keras.saving.load_model(path, compile=False, safe_mode=False)
+        return keras.saving.load_model(path, compile=compiled, safe_mode=False)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
