@@ -83,7 +83,6 @@ def trained_teacher(
         else:
             display.message(f"Teacher {name} is taken from {path}.")
             return model
-    _require_writable(path.parent)
     strategy = get_strategy(distribute) if machines is None else machines.strategy
     if machines is not None:
         check_divides(min(batch_size, len(splits.x_train)), strategy, "unset TF_CONFIG")
@@ -91,6 +90,7 @@ def trained_teacher(
         machines.agree()
     with contextlib.nullcontext() if machines is None else machines.at_work():
         model = _built(name, splits, strategy, seed, weights)
+        _require_writable(path.parent)
         _train(name, model, splits, training, batch_size, strategy, seed, display)
     exporters.get("keras").export(model, path.with_suffix(""))
     display.message(f"Teacher {name} is kept in {path}.")
