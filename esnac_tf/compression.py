@@ -145,7 +145,7 @@ def search_students(
         contextlib.nullcontext() if machines is None else machines.lasting(),
         interruptible(),
         tempfile.TemporaryDirectory() as scratch,
-        RunFolder(run_dir or scratch) as run,
+        RunFolder(run_dir or scratch, is_kept=bool(run_dir)) as run,
     ):
         fixed = {**config.fixed(), **purpose.settings, **(run_config or {})}
         run.check_or_write_config(fixed, config.free())
@@ -155,7 +155,7 @@ def search_students(
                 agree_on_search(machines, model, setup.config, setup)
         search = _Search(setup)
         students = train_fully(setup, search.run_steps())
-        result = finish(setup, students, search.trials, export=bool(run_dir))
+        result = finish(setup, students, search.trials)
     return result if run_dir else dataclasses.replace(result, run_dir=None)
 
 
@@ -339,6 +339,7 @@ class _Search:
             seed=config.seed,
             halving_factor=config.halving_factor,
             at_once=setup.at_once,
+            checkpoint_path=setup.run.training_path("search"),
         )
         context = ExecutorContext(
             evaluator,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ import tensorflow as tf
 from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.distillation.at_once import AtOnce
+from esnac_tf.distillation.checkpoint import kept_training
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
 from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_in_groups
@@ -67,6 +70,7 @@ class Evaluator:
         halving_factor: Successive halving: at its rungs one of so many students goes on, those
             with the best objectives; 1 trains all to the end.
         at_once: How many students are trained at once on a device.
+        checkpoint_path: Where a training is kept while it goes on; None: nowhere.
     """
 
     builder: StudentBuilder
@@ -81,6 +85,7 @@ class Evaluator:
     seed: int = 0
     halving_factor: int = 1
     at_once: AtOnce = dataclasses.field(default_factory=AtOnce)
+    checkpoint_path: pathlib.Path | None = None
 
     def evaluate(
         self,
@@ -157,21 +162,24 @@ class Evaluator:
                 finished[number] = Evaluated(trial, get)
             finish(finished)
 
-        train_in_groups(
-            self.groups,
-            list(students.values()),
-            self.batches,
-            self.validation,
-            self.config,
-            loss=self.loss,
-            task=self.task,
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-            on_outcomes=on_outcomes,
-            discard=discard,
-            at_once=self.at_once,
-            seed=self.seed,
-        )
+        names = [json.dumps([number, proposals[number].to_json()]) for number in numbers]
+        with kept_training(self.checkpoint_path, names) as checkpoint:
+            train_in_groups(
+                self.groups,
+                list(students.values()),
+                self.batches,
+                self.validation,
+                self.config,
+                loss=self.loss,
+                task=self.task,
+                on_epoch=on_epoch,
+                on_batch=on_batch,
+                on_outcomes=on_outcomes,
+                discard=discard,
+                checkpoint=checkpoint,
+                at_once=self.at_once,
+                seed=self.seed,
+            )
         return [results[number] for number in proposals]
 
     def _build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from esnac_tf import exporters
 from esnac_tf.best_students import BestStudents
 from esnac_tf.compilation import compile_like
 from esnac_tf.distillation import TrainingOutcome, evaluate, train
+from esnac_tf.distillation.checkpoint import kept_training
 from esnac_tf.distillation.machines import joined
 from esnac_tf.errors import UserError
 from esnac_tf.footprint import Footprint, footprints
@@ -69,15 +71,14 @@ def train_fully(setup: SearchSetup, best: BestStudents) -> list[Student]:
 
 
 def finish(
-    setup: SearchSetup, students: Sequence[Student], trials: Sequence[Trial], export: bool
+    setup: SearchSetup, students: Sequence[Student], trials: Sequence[Trial]
 ) -> SearchResult:
-    """Tests and measures students, writes the summary, then exports.
+    """Tests and measures students, writes the summary, then exports to a folder that is kept.
 
     Args:
         setup: The search.
         students: The best students, trained.
         trials: All trials.
-        export: Whether to save the students in the run folder.
 
     Returns:
         What the search found.
@@ -100,7 +101,7 @@ def finish(
         return summary
 
     summary = write_summary()  # before the exports: a failure there takes no figures with it
-    if export:
+    if setup.run.is_kept:
         with measured("writing"):
             students = [_export(setup, student) for student in students]
         summary = write_summary()
@@ -125,7 +126,11 @@ def _train(
     # On one device each, students of the search may have been compiled; on several none can be.
     jit_compile = training.jit_compile and setup.distribution.num_replicas_in_sync == 1
     training = dataclasses.replace(training, jit_compile=jit_compile)
-    with setup.progress("Full training", training.epochs) as (on_epoch, on_batch):
+    names = [json.dumps([trial.to_json(), dataclasses.asdict(training)]) for trial in trials]
+    with (
+        setup.progress("Full training", training.epochs) as (on_epoch, on_batch),
+        kept_training(setup.run.training_path("full"), names) as checkpoint,
+    ):
         return train(
             models,
             setup.batches,
@@ -138,6 +143,7 @@ def _train(
             on_epoch=on_epoch,
             on_batch=on_batch,
             at_once=setup.at_once,
+            checkpoint=checkpoint,
             seed=seed,
         )
 

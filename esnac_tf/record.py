@@ -9,7 +9,8 @@
     summary.json    the result, written when the search ends
     students/       the best students, in the formats asked for
     tensorboard/    the trials as scalars, when the extra `tensorboard` is installed
-    checkpoints/    the weights of the best students of the search, for the run to go on with
+    checkpoints/    the weights of the best students of the search, and trainings under way, for
+                    the run to go on with
     lock            held by the process that writes; holds its process id
 
 A line of **trials.jsonl** has "format": 1 and the fields of `esnac_tf.trial.Trial`: `number`,
@@ -69,9 +70,11 @@ class RunFolder:
 
     Args:
         path: The folder.
+        is_kept: Whether it stays, for another process to go on with.
 
     Attributes:
         path: The folder.
+        is_kept: As given.
 
     Raises:
         UserError: If another process holds the folder, or it cannot be made or written.
@@ -86,8 +89,8 @@ class RunFolder:
         [0.4]
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = pathlib.Path(path)
+    def __init__(self, path: str | os.PathLike[str], is_kept: bool = True) -> None:
+        self.path, self.is_kept = pathlib.Path(path), is_kept
         self._trials = TrialLog(self.path / "trials.jsonl")
         with user_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -110,6 +113,10 @@ class RunFolder:
     def students_path(self) -> pathlib.Path:
         """The folder of the best students; it is made when something is exported to it."""
         return self.path / "students"
+
+    def training_path(self, name: str) -> pathlib.Path | None:
+        """The file that keeps a training while it goes on; None if nothing is kept."""
+        return self.path / "checkpoints" / f"training_{name}.npz" if self.is_kept else None
 
     @property
     def tensorboard_path(self) -> pathlib.Path:

@@ -10,7 +10,9 @@ import dataclasses
 import datetime
 import os
 import pathlib
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from esnac_tf.command_teacher import (
     untrained_teacher,
 )
 from esnac_tf.display import Display
+from esnac_tf.distillation.interruption import Terminated, raise_terminated
 from esnac_tf.errors import UserError
 from esnac_tf.flag_checks import IMAGENET, checked_config, is_path, origin
 from esnac_tf.profiling import measured, profiled
@@ -61,24 +64,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 after an error of the user, 3 if --in_place finds no student that may
         take the teacher's place, 130 after an interruption, 141 if nobody reads the output any
-        more.
+        more, 143 after SIGTERM.
     """
     try:
         parse(sys.argv if arguments is None else arguments)
         if FLAGS["help"].value:
             print(help_text())
             return 0
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, raise_terminated)
         with profiled(), warnings.catch_warnings():
             warnings.showwarning = _tell
             return _run()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         run_dir = FLAGS["run_dir"].value
         advice = f" The same command with --run_dir={run_dir} goes on." if run_dir else ""
         print(f"Interrupted.{advice}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:
         # Python would complain again when it flushes the output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,6 +22,7 @@ from esnac_tf.datasets.pipelines import evaluation_batches
 from esnac_tf.datasets.stored import training_batches
 from esnac_tf.display import Display
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses, train
+from esnac_tf.distillation.checkpoint import kept_training
 from esnac_tf.distillation.devices import check_divides
 from esnac_tf.distillation.machines import TEACHER, Machines, Order
 from esnac_tf.errors import UserError
@@ -91,7 +92,8 @@ def trained_teacher(
     with contextlib.nullcontext() if machines is None else machines.at_work():
         model = _built(name, splits, strategy, seed, weights)
         _require_writable(path.parent)
-        _train(name, model, splits, training, batch_size, strategy, seed, display)
+        kept = None if machines else path.with_suffix(".training.npz")
+        _train(name, model, splits, training, batch_size, strategy, seed, display, kept)
     exporters.get("keras").export(model, path.with_suffix(""))
     display.message(f"Teacher {name} is kept in {path}.")
     return model if machines is None else load(path)  # without the other machines
@@ -160,6 +162,7 @@ def _train(
     strategy: tf.distribute.Strategy,
     seed: int,
     display: Display,
+    kept: pathlib.Path | None = None,
 ) -> None:
     batches = training_batches(splits, batch_size, seed)
     validation = evaluation_batches(splits.x_validation, splits.y_validation, batch_size)
@@ -167,7 +170,7 @@ def _train(
         f"Training teacher {name} for {training.epochs} epochs on {len(splits.x_train):,} examples."
     )
     progress = training_progress(display, "Teacher", training.epochs, batches)
-    with progress as (on_epoch, on_batch):
+    with progress as (on_epoch, on_batch), kept_training(kept, [name]) as checkpoint:
         [outcome] = train(
             [model],
             batches,
@@ -177,6 +180,7 @@ def _train(
             strategy=strategy,
             on_epoch=on_epoch,
             on_batch=on_batch,
+            checkpoint=checkpoint,
             seed=seed,
         )
     if outcome.failure is not None:

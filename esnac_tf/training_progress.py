@@ -36,7 +36,13 @@ def training_progress(
             value = metric_value(metric, best.validation_metric)
             phase.update(f"epoch {epoch} of {num_epochs}, best {metric} {value}")
 
+        is_first = True
+
         def on_batch(epoch: int, step: int) -> None:
+            nonlocal is_first
+            if is_first and num_batches and epoch > 1:  # some are of an earlier process
+                phase.advance((epoch - 1) * num_batches, is_new=False)
+            is_first = False
             phase.advance()
 
         yield on_epoch, on_batch

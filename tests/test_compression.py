@@ -118,10 +118,10 @@ class TestTeacherTargets:
 
     def test_the_teacher_computes_each_epoch_once(self, monkeypatch, tmp_path):
         written = []
-        write = teacher_targets._write
+        write = teacher_targets.write_arrays
         monkeypatch.setattr(
             teacher_targets,
-            "_write",
+            "write_arrays",
             lambda path, *rest: [written.append(path.name), write(path, *rest)],
         )
         search(run_dir=tmp_path, strategy="random", full_epochs=0)
@@ -392,6 +392,38 @@ class TestResume:
                 search(run_dir=tmp_path)
         assert [trial.number for trial in read_trials(tmp_path)] == [0, 1, 2]
         self.resumed_equals(finished[2], tmp_path)
+
+    @pytest.mark.parametrize("part", ["search", "full"])
+    def test_in_the_middle_of_a_training_it_goes_on_after_the_last_epoch(
+        self, finished, tmp_path, monkeypatch, part
+    ):
+        asked = []
+        start_epoch = joint_step.JointStep.start_epoch
+
+        def start(self, learning_rate):
+            asked.append(None)
+            if len(asked) == 3 + 2 * (part == "full"):  # of 2 epochs in each of 2 steps
+                signal.raise_signal(signal.SIGINT)
+            start_epoch(self, learning_rate)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(joint_step.JointStep, "start_epoch", start)
+            with pytest.raises(KeyboardInterrupt):
+                search(run_dir=tmp_path)
+        assert [p.name for p in (tmp_path / "checkpoints").glob("training_*")] == [
+            f"training_{part}_0.npz" if part == "search" else "training_full.npz"
+        ]
+        epochs = []
+
+        def counted(self, learning_rate):
+            epochs.append(learning_rate)
+            start_epoch(self, learning_rate)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(joint_step.JointStep, "start_epoch", counted)
+            self.resumed_equals(finished[2], tmp_path)
+        assert len(epochs) == (3 if part == "search" else 1)
+        assert not list((tmp_path / "checkpoints").glob("training_*"))
 
     def test_an_interruption_while_tensorflow_traces_fails_no_student(self, tmp_path, monkeypatch):
         """TensorFlow turns it into a SystemError, which looks like the student's fault."""

@@ -195,11 +195,11 @@ def test_results_are_told_as_soon_as_they_are_there(evaluator, monkeypatch):
     """A step that fails is trained in halves: the first half is known before the second."""
     train_part, told = training._Run.train_part, []
 
-    def no_room_for_two(self, students):
+    def no_room_for_two(self, students, checkpoint):
         if len(students) > 1:
             raise StepError("no room")
         told.append("training")
-        return train_part(self, students)
+        return train_part(self, students, checkpoint)
 
     monkeypatch.setattr(training._Run, "train_part", no_room_for_two)
     evaluator = dataclasses.replace(evaluator, config=TrainingConfig.search(epochs=1))

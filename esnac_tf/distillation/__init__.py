@@ -8,6 +8,9 @@
 | `optimizers.py` | Keras's optimizers in one operation a variable |
 | `step_error.py` | a student's errors, told from those of data and machines |
 | `at_once.py` | how many students have room at once |
+| `student_progress.py` | a student in training: what is known of it, kept and restored |
+| `checkpoint.py`, `array_files.py` | a training that another process goes on with |
+| `interruption.py` | Ctrl+C and SIGTERM, which wait for the end of an epoch |
 | `student_groups.py` | `train_in_groups`: students shared out among devices |
 | `successive_halving.py` | which students are trained to the end |
 | `teacher_targets.py` | the teacher's scores of the training data, computed once |

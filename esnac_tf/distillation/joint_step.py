@@ -113,6 +113,10 @@ class JointStep:
         """Says for each student whether later steps train it."""
         self._is_active.assign(list(active))
 
+    def variables(self, index: int) -> list[keras.Variable]:
+        """All that the training of a student changes; none if it can't be built."""
+        return self._updates[index].variables if index in self._updates else []
+
     def mean_losses(self) -> list[float]:
         """Waits for the device and returns the K mean losses of the epoch so far.
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from esnac_tf.distillation.checkpoint import Checkpoint
 from esnac_tf.distillation.freed_graphs import graphs_freed
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training import (
@@ -61,6 +62,7 @@ def train_in_groups(
     on_outcomes: OnOutcomes | None = None,
     should_stop: Callable[[], bool] | None = None,
     discard: Discard | None = None,
+    checkpoint: Checkpoint | None = None,
     **arguments: Any,
 ) -> list[TrainingOutcome]:
     """Trains students as `train` does, each group in a thread of its own.
@@ -80,6 +82,7 @@ def train_in_groups(
         on_outcomes: Likewise.
         should_stop: Likewise.
         discard: Likewise; it sees each group by itself.
+        checkpoint: Likewise; each group has a file of its own.
         **arguments: As of `train`, but for teacher and strategy.
 
     Returns:
@@ -157,6 +160,7 @@ def train_in_groups(
             on_outcomes=group_on_outcomes,
             should_stop=stops,
             discard=group_discard,
+            checkpoint=checkpoint and checkpoint.of(indices, f"_{number}"),
             **arguments,
         )
 

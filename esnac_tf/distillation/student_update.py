@@ -65,6 +65,11 @@ class StudentUpdate:
         if config.jit_compile:
             self._compute = tf.function(self._compute, autograph=False, jit_compile=True)
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that a training changes: the student's variables, and its optimizer's."""
+        return [*self._student.variables, *self._optimizer.variables]
+
     def set_learning_rate(self, learning_rate: float) -> None:
         """Sets the learning rate of the next steps, without a new trace."""
         self._optimizer.learning_rate = learning_rate

@@ -7,10 +7,8 @@ epochs, and all of them learn from just what a pass of their own would have give
 
 from __future__ import annotations
 
-import io
 import pathlib
 import threading
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -19,16 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from esnac_tf.datasets.digests import digest_of
+from esnac_tf.distillation.array_files import read_arrays, write_arrays
 from esnac_tf.distillation.devices import on_replicas, share_out, without_tuning
 from esnac_tf.distillation.task import Task
 from esnac_tf.errors import UserError
-from esnac_tf.files import replacing
 from esnac_tf.profiling import measured
 
 # Of the largest score: devices and compilers round differently.
 _TOLERANCE = 1e-3
-# What a damaged file of arrays makes NumPy raise.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class TeacherTargets:
@@ -121,7 +117,7 @@ class TeacherTargets:
         number = int(dataset.cardinality())
         key = digest_of([np.array(self._weights_digest), np.array(number), *tf.nest.flatten(first)])
         path = self._folder / f"epoch_{epoch:05d}.npz"
-        kept = _read(path, key)
+        kept = read_arrays(path, key)
         now = tf.nest.flatten(self._structure)
         if kept is not None and all(map(_are_close, kept, now)):
             return kept
@@ -129,7 +125,7 @@ class TeacherTargets:
         scores = [np.stack(output) for output in zip(*batches, strict=True)]
         if not self._is_full:
             try:
-                _write(path, key, scores)
+                write_arrays(path, key, scores)
             except UserError as error:
                 if self._told is None:
                     raise
@@ -165,20 +161,3 @@ def _are_close(kept: np.ndarray, first: np.ndarray) -> bool:
         return False
     tolerance = _TOLERANCE * float(np.abs(first).max(initial=0.0))
     return bool(np.allclose(kept[0], first, rtol=0.0, atol=tolerance, equal_nan=True))
-
-
-def _write(path: pathlib.Path, key: str, scores: list[np.ndarray]) -> None:
-    with replacing(path) as whole:
-        arrays: dict[str, Any] = {f"output_{index}": array for index, array in enumerate(scores)}
-        np.savez(whole, key=np.array(key), digest=np.array(digest_of(scores)), **arrays)
-
-
-def _read(path: pathlib.Path, key: str) -> list[np.ndarray] | None:
-    """The scores in a file; None if they are not all there, or of something else."""
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            scores = [arrays[f"output_{index}"] for index in range(len(arrays.files) - 2)]
-            is_right = str(arrays["key"]) == key and str(arrays["digest"]) == digest_of(scores)
-    except _DAMAGED:
-        return None
-    return scores if is_right else None

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from esnac_tf.distillation.at_once import AtOnce
 from esnac_tf.distillation.batch_normalization import batch_norm_for_training
+from esnac_tf.distillation.checkpoint import Checkpoint
 from esnac_tf.distillation.devices import check_divides, share_out
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.joint_step import JointStep, StepSettings
@@ -26,6 +27,7 @@ from esnac_tf.distillation.metric_evaluation import evaluation_for
 from esnac_tf.distillation.mixed_precision import float16_compute
 from esnac_tf.distillation.replica_statistics import averaging
 from esnac_tf.distillation.step_error import StepError
+from esnac_tf.distillation.student_progress import StudentProgress, keep, restore
 from esnac_tf.distillation.task import Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.distillation.training_config import TrainingConfig
@@ -79,6 +81,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     discard: Discard | None = None,
     at_once: AtOnce | None = None,
+    checkpoint: Checkpoint | None = None,
     seed: int = 0,
 ) -> list[TrainingOutcome]:
     """Trains K students together, and leaves in each the weights of its best epoch.
@@ -128,6 +131,7 @@ def train(
             epochs. Students that are trained one part after the other are seen by parts.
         at_once: How many students are trained at once; falls where memory runs out. By default it
             is known of this call alone.
+        checkpoint: Where the training is kept after epochs, and goes on from; None: nowhere.
         seed: Seeds what is random in the students, such as Dropout.
 
     Returns:
@@ -197,8 +201,9 @@ def train(
             part = parts.pop(0)
             for index in part:
                 _seed_generators(students[index], seed)
+            kept = checkpoint and checkpoint.of(part)
             try:
-                finished = run.train_part({index: students[index] for index in part})
+                finished = run.train_part({index: students[index] for index in part}, kept)
             except StepError as error:
                 check_interruption()
                 if replicas > len(strategy.experimental_local_results(0)):
@@ -212,6 +217,8 @@ def train(
                 at_once.had_room(len(part))
                 outcomes.update(finished)
                 on_outcomes(finished)
+                if kept is not None:
+                    kept.remove()
                 continue
             gc.collect()  # Free the optimizers and graphs of the failed step first.
             for index in part:
@@ -228,23 +235,6 @@ def train(
     return [outcomes[index] for index in range(len(students))]
 
 
-@dataclasses.dataclass
-class _Progress:
-    """What is known of one student so far, and its best weights."""
-
-    best_weights: list[np.ndarray]
-    history: list[EpochRecord] = dataclasses.field(default_factory=list)
-    failure: str | None = None
-    is_discarded: bool = False
-
-    @property
-    def is_active(self) -> bool:
-        return self.failure is None and not self.is_discarded
-
-    def outcome(self) -> TrainingOutcome:
-        return TrainingOutcome.from_history(self.history, self.failure)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Run:
     """What one call of `train` was given."""
@@ -257,7 +247,9 @@ class _Run:
     should_stop: Callable[[], bool]
     discard: Discard
 
-    def train_part(self, students: Mapping[int, keras.Model]) -> dict[int, TrainingOutcome]:
+    def train_part(
+        self, students: Mapping[int, keras.Model], checkpoint: Checkpoint | None = None
+    ) -> dict[int, TrainingOutcome]:
         """Trains students together and leaves in each its best weights.
 
         Raises:
@@ -265,13 +257,14 @@ class _Run:
         """
         config, strategy = self.settings.config, self.settings.strategy
         indices, models = list(students), list(students.values())
-        progress = [_Progress(model.get_weights()) for model in models]
+        progress = [StudentProgress(model.get_weights()) for model in models]
         step = JointStep(models, self.settings)
         average_statistics = averaging(models, strategy)
         task = self.settings.task
         evaluation = evaluation_for(models, self.validation, strategy, task, config.jit_compile)
 
-        for epoch in range(1, config.epochs + 1):
+        first = 1 + (restore(checkpoint, progress, step) if checkpoint else 0)
+        for epoch in range(first, config.epochs + 1):
             start = time.perf_counter()
             step.start_epoch(config.learning_rate_at(epoch))
             if not self._train_epoch(step, epoch):
@@ -312,6 +305,8 @@ class _Run:
             for index in self.discard(epoch, qualities, len(indices)):
                 progress[indices.index(index)].is_discarded = True
             step.set_active([student.is_active for student in progress])
+            if checkpoint is not None and epoch < config.epochs:
+                keep(checkpoint, epoch, progress, step)
 
         for model, student in zip(models, progress, strict=True):
             model.set_weights(student.best_weights)
