@@ -128,7 +128,7 @@ def search_students(
             folder holds another run, or no student could be trained.
     """
     config, objects = named_settings(_config(config, settings), metric, loss, distillation_loss)
-    executors.check(config.executor)
+    executors.check(config.executor, config.placement())
     machines = joined()
     if machines is not None:
         if not machines.is_chief:
@@ -345,11 +345,8 @@ class _Search:
             evaluator,
             on_finished,
             setup.progress,
-            config.num_kernels,
             self._display.message,
-            config.ray_address,
-            config.cpus_per_candidate,
-            config.gpus_per_candidate,
+            config.placement(),
         )
         return executors.opened(name or config.executor, context)
 

@@ -18,6 +18,7 @@ from esnac_tf.distillation import (
     losses,
 )
 from esnac_tf.errors import UserError
+from esnac_tf.executors import Placement
 from esnac_tf.search_space import REMOVAL_PROBABILITIES
 from esnac_tf.surrogate import SurrogateConfig
 
@@ -262,6 +263,12 @@ class SearchConfig:
         executors.FAMILY.check(self.executor)
         for name in self.export:
             exporters.FAMILY.check(name)
+        for name in ("ray_address", "cpus_per_candidate", "gpus_per_candidate"):
+            if self.executor == "local" and getattr(self, name) not in (None, ""):
+                raise UserError(
+                    f"{name} is for executor='ray', received executor='local'.\n"
+                    f"Give that executor, or leave {name} out."
+                )
         if self.halving_factor > 1 and self.executor != "local":
             raise UserError(
                 f"halving_factor={self.halving_factor} compares the students of a step, and "
@@ -302,6 +309,12 @@ class SearchConfig:
             num_kernels=self.num_kernels,
             max_steps=self.kernel_steps,
             warm_steps=self.kernel_warm_steps,
+        )
+
+    def placement(self) -> Placement:
+        """Where students shall be trained."""
+        return Placement(
+            self.num_kernels, self.ray_address, self.cpus_per_candidate, self.gpus_per_candidate
         )
 
     def fixed(self) -> dict[str, Any]:

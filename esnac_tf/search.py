@@ -114,7 +114,8 @@ def _run() -> int:
         in_place.check_replaceable(FLAGS.teacher)
     with measured("import"):
         start_tensorflow()
-        executors.check(config.executor)
+        if writes:
+            executors.check(config.executor, config.placement())
         machines = None
         if here is not None:
             config = dataclasses.replace(config, distribute="none")  # as `search_students` does

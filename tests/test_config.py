@@ -87,7 +87,7 @@ def test_gpus_of_a_candidate_are_a_share_or_whole(value):
 
 @pytest.mark.parametrize("value", [None, 0, 0.25, 1, 4.0])
 def test_such_gpus_are_taken(value):
-    assert SearchConfig(gpus_per_candidate=value).gpus_per_candidate == value
+    assert SearchConfig(executor="ray", gpus_per_candidate=value).gpus_per_candidate == value
 
 
 @pytest.mark.parametrize("value", [1, "yes", None])
@@ -102,6 +102,16 @@ def test_where_students_are_trained_is_fixed_where_they_are_compared(factor):
     assert ("distribute" in fixed) == (factor > 1)
     assert "asynchronous" in fixed
     assert not {"executor", "cpus_per_candidate", "gpus_per_candidate"} & set(fixed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ray_address", "auto"), ("cpus_per_candidate", 2), ("gpus_per_candidate", 0)],
+)
+def test_what_is_for_ray_needs_ray(name, value):
+    with pytest.raises(UserError, match=rf"^{name} is for executor='ray', .*\nGive that executor"):
+        SearchConfig(**{name: value})
+    assert getattr(SearchConfig(executor="ray", **{name: value}), name) == value
 
 
 def test_students_that_are_trained_apart_are_not_compared():

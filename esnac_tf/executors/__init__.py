@@ -1,7 +1,7 @@
 """Executors: where the students of a search are trained. One file each, found by its name.
 
-A new one is a file of this folder with a function `opened(context)`, and with `check()` if it
-needs an extra; no other file changes.
+A new one is a file of this folder with a function `opened(context)`, and with `check(placement)` if
+there is something to check; no other file changes.
 """
 
 from __future__ import annotations
@@ -48,6 +48,23 @@ class Executor(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where students shall be trained.
+
+    Attributes:
+        step_size: How many students a search step has.
+        ray_address: Of a Ray cluster; empty: one is started on this machine.
+        cpus_per_candidate: CPUs of a student where executors place it; None: by the executor.
+        gpus_per_candidate: GPUs of a student likewise, also a part of one.
+    """
+
+    step_size: int
+    ray_address: str = ""
+    cpus_per_candidate: int | None = None
+    gpus_per_candidate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class ExecutorContext:
     """What executors are made from.
 
@@ -58,21 +75,15 @@ class ExecutorContext:
         progress: A phase of the display that follows a training, by its title and its epochs; it
             yields what trainings call after epochs and after batches
             (`esnac_tf.training_progress`).
-        step_size: How many students a search step has.
         told: Called with a line for people.
-        ray_address: Of a Ray cluster; empty: one is started on this machine.
-        cpus_per_candidate: CPUs of a student where executors place it; None: by the executor.
-        gpus_per_candidate: GPUs of a student likewise, also a part of one.
+        placement: Where students shall be trained.
     """
 
     evaluator: Evaluator
     on_finished: OnFinished
     progress: Callable[[str, int], contextlib.AbstractContextManager[tuple[OnEpoch, OnBatch]]]
-    step_size: int
     told: Callable[[str], None]
-    ray_address: str = ""
-    cpus_per_candidate: int | None = None
-    gpus_per_candidate: float | None = None
+    placement: Placement
 
 
 def names() -> list[str]:
@@ -85,17 +96,18 @@ def names() -> list[str]:
     return FAMILY.names()
 
 
-def check(name: str) -> None:
-    """Refuses an executor that can't be used here.
+def check(name: str, placement: Placement) -> None:
+    """Refuses what can't be done here, before anything is trained.
 
     Raises:
-        UnknownNameError: There is none of that name.
+        UnknownNameError: There is no executor of that name.
         MissingExtraError: It needs a package that is not installed.
+        UserError: Its machines can't be reached, or have no room for a student.
 
     Example:
-        >>> check("local")
+        >>> check("local", Placement(step_size=8))
     """
-    getattr(FAMILY.module(name), "check", lambda: None)()
+    getattr(FAMILY.module(name), "check", lambda placement: None)(placement)
 
 
 def opened(name: str, context: ExecutorContext) -> contextlib.AbstractContextManager[Executor]:

@@ -31,7 +31,12 @@ class LocalExecutor:
             title, epochs = f"Step {step + 1}", context.evaluator.config.epochs
             with context.progress(title, epochs) as (on_epoch, on_batch):
                 context.evaluator.evaluate(
-                    proposals, step, on_epoch, on_batch, context.on_finished, context.step_size
+                    proposals,
+                    step,
+                    on_epoch,
+                    on_batch,
+                    context.on_finished,
+                    context.placement.step_size,
                 )
         return 0 if self._submitted else 1
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import pickle
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from esnac_tf.datasets.pipelines import TrainingBatches
 from esnac_tf.distillation import get_strategy
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.distillation.teacher_targets import TeacherTargets
-from esnac_tf.errors import UserError
+from esnac_tf.errors import UserError, error_reason
 from esnac_tf.evaluation import Evaluator
 from esnac_tf.graph.parsing import named_layers
 from esnac_tf.graph.teacher import TeacherGraph
@@ -75,13 +76,13 @@ class Parcel:
     Attributes:
         name: Of this parcel alone.
         teacher: The content of the teacher's `.keras` file.
-        custom_objects: Classes and functions that the file only names.
+        custom_objects: Classes and functions that the rest only names.
         graph: What was read of the teacher.
         channel_importance: How kept channels are chosen.
         batches: Training data, or how it is read from files that may be there as well.
         validation: Held-out data, arrays [number of batches, B, ...] as (x, y, weight).
         keeps_targets: Whether the teacher's outputs are kept from one search step to the next.
-        shared: The evaluator's other fields.
+        shared: The evaluator's other fields, pickled: some need the custom objects.
     """
 
     name: str
@@ -92,16 +93,29 @@ class Parcel:
     batches: Any
     validation: Any
     keeps_targets: bool
-    shared: dict[str, Any]
+    shared: bytes
 
 
-def check_travels(evaluator: Evaluator) -> None:
-    """Refuses data that can't be sent to another process.
+def check_travels(evaluator: Evaluator, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
+    """Refuses what can't be sent to another process.
+
+    Args:
+        evaluator: The evaluator.
+        dumps: Pickles.
 
     Raises:
-        UserError: The training data is a tf.data.Dataset.
+        UserError: The training data is a tf.data.Dataset, or the metric or the loss is a function
+            that Keras does not know.
     """
     require_arrays(_batches(evaluator), "Other processes", "executor='local'")
+    try:
+        pickle.loads(_shared(evaluator, dumps))
+    except Exception as error:  # whatever Keras and pickle raise
+        raise UserError(
+            f"The metric or the loss can't be sent to other processes: {error_reason(error)}.\n"
+            "Register functions and classes of your own with "
+            "keras.saving.register_keras_serializable, or give executor='local'."
+        ) from error
 
 
 def may_be_read(evaluator: Evaluator) -> bool:
@@ -112,11 +126,17 @@ def may_be_read(evaluator: Evaluator) -> bool:
     return sum(array.nbytes for array in batches.arrays) >= _LARGE_BYTES
 
 
-def pack(evaluator: Evaluator, *, with_data: bool = True) -> Parcel:
+def pack(
+    evaluator: Evaluator,
+    dumps: Callable[[Any], bytes] = pickle.dumps,
+    *,
+    with_data: bool = True,
+) -> Parcel:
     """Makes a parcel of an evaluator that `check_travels` lets pass.
 
     Args:
         evaluator: The evaluator.
+        dumps: Pickles.
         with_data: Whether the training data is in it; else only how it is read there, for those of
             which it `may_be_read`.
     """
@@ -125,17 +145,17 @@ def pack(evaluator: Evaluator, *, with_data: bool = True) -> Parcel:
         batches = FileBatches(batches.read_again, digest_of(batches.arrays))
     builder = evaluator.builder
     rows = [tf.nest.map_structure(lambda part: part.numpy(), row) for row in evaluator.validation]
-    content = content_of(builder.model)
+    content, shared = content_of(builder.model), _shared(evaluator, dumps)
     return Parcel(
         uuid.uuid4().hex,
         content,
-        _custom_objects(builder.model, content),
+        _custom_objects(builder.model, content, shared),
         builder.graph,
         builder.channel_importance,
         batches,
         tf.nest.map_structure(lambda *parts: np.stack(parts), *rows),
         isinstance(evaluator.batches, TeacherTargets),
-        {name: getattr(evaluator, name) for name in _SHARED},
+        shared,
     )
 
 
@@ -155,7 +175,7 @@ def unpack(parcel: Parcel, folder: pathlib.Path) -> Evaluator:
     keras.saving.get_custom_objects().update(parcel.custom_objects)
     builder = StudentBuilder(model_of(parcel.teacher), parcel.graph, parcel.channel_importance)
     strategy = get_strategy("auto")
-    shared = parcel.shared
+    shared = pickle.loads(parcel.shared)
     teacher = None
     if shared["loss"].needs_teacher:
         with strategy.scope():
@@ -187,12 +207,20 @@ def _batches(evaluator: Evaluator) -> Any:
     return batches.batches if isinstance(batches, TeacherTargets) else batches
 
 
-def _custom_objects(model: keras.Model, content: bytes) -> dict[str, Any]:
-    """Layers of the user's own by their names, and what is registered of what the file names."""
+def _shared(evaluator: Evaluator, dumps: Callable[[Any], bytes]) -> bytes:
+    return dumps({name: getattr(evaluator, name) for name in _SHARED})
+
+
+def _custom_objects(model: keras.Model, content: bytes, shared: bytes) -> dict[str, Any]:
+    """Layers of the user's own by their names, and what is registered of what the rest names."""
     classes = {type(layer) for layer in named_layers(model).values()}
     own = {kind.__name__: kind for kind in classes if kind.__module__.split(".")[0] != "keras"}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         config = archive.read("config.json").decode()
     registered = keras.saving.get_custom_objects()
-    named = {name: value for name, value in registered.items() if json.dumps(name) in config}
+    named = {
+        name: value
+        for name, value in registered.items()
+        if json.dumps(name) in config or name.encode() in shared
+    }
     return {**own, **named}

@@ -25,6 +25,17 @@ class Plan:
     gpus: int
     capacity: int
 
+    def __str__(self) -> str:
+        """In words.
+
+        Example:
+            >>> print(Plan(4, 2, 1, 1))
+            4 workers of 2 CPUs and 1 GPU
+        """
+        parts = [(self.cpus, "CPU"), (self.gpus, "GPU")]
+        told = [f"{count} {name}{'s' * (count > 1)}" for count, name in parts if count]
+        return f"{self.num_workers} worker{'s' * (self.num_workers > 1)} of {' and '.join(told)}"
+
 
 def plan(
     nodes: Sequence[Mapping[str, float]],
@@ -43,7 +54,7 @@ def plan(
             together. None: 1 if there are GPUs, else 0.
 
     Raises:
-        UserError: No node has room for a student.
+        UserError: No machine has room for a student.
 
     Example:
         >>> plan([{"CPU": 32, "GPU": 4}, {"CPU": 32, "GPU": 4}], num_students=8)
@@ -69,12 +80,15 @@ def plan(
     if cpus_per_candidate is None:
         least = 0 if gpus else 1
         largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
-        cpus = next((n for n in range(largest, least, -1) if room(n) == room(least)), least)
+        most_cpus = (n for n in range(largest, least, -1) if 0 < room(n) == room(least))
+        cpus = next(most_cpus, least)
     else:
         cpus = cpus_per_candidate * capacity
     if room(cpus) < 1:
+        there = [f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes]
         raise UserError(
-            f"No node of the Ray cluster has room for a worker of {cpus} CPUs and {gpus} GPUs.\n"
-            "Give smaller --cpus_per_candidate and --gpus_per_candidate, or see `ray status`."
+            f"No machine has room for a worker of {cpus or 1} CPUs and {gpus} GPUs; there are "
+            f"{', '.join(dict.fromkeys(there)) or 'none'}.\n"
+            "Give smaller --cpus_per_candidate and --gpus_per_candidate."
         )
     return Plan(room(cpus), cpus, gpus, capacity)

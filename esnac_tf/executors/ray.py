@@ -14,20 +14,23 @@ import functools
 import importlib.util
 import math
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import MissingExtraError, UserError
 from esnac_tf.evaluation import Evaluated
-from esnac_tf.executors import ExecutorContext
+from esnac_tf.executors import ExecutorContext, Placement
 from esnac_tf.executors.parcel import check_travels, may_be_read, pack
 from esnac_tf.executors.placement import Plan, plan
-from esnac_tf.executors.worker import Worker
+from esnac_tf.executors.worker import Worker, remove_folder
 from esnac_tf.profiling import measured
 from esnac_tf.quiet_start import silenced
 from esnac_tf.trial import FAILED, LOST, Trial
@@ -79,6 +82,7 @@ class RayExecutor:
         self._plan: Plan | None = None
         self._fetch: Any = None  # what workers call for what they need
         self._sends_data = False  # whether the training data is part of that
+        self._names: list[str] = []  # of what was laid out
         self._workers: list[Any] = []
         # Below, workers are numbers.
         self._starting: dict[Any, int] = {}  # by the reference that tells when they have started
@@ -93,7 +97,7 @@ class RayExecutor:
     def submit(self, proposals: Mapping[int, ActionSet], step: int) -> None:
         """Takes in students that are to be trained."""
         planned, context = self._started(), self._context
-        count = min(planned.num_workers, math.ceil(context.step_size / planned.capacity))
+        count = min(planned.num_workers, math.ceil(context.placement.step_size / planned.capacity))
         alone = {number for number in proposals if self._losses[number]}
         # By their numbers: whatever part of a step is submitted, the same are together.
         dealt = [[n for n in proposals if n not in alone and n % count == c] for c in range(count)]
@@ -118,12 +122,13 @@ class RayExecutor:
         if self._plan is not None:
             return self._plan
         context, ray = self._context, self._ray
+        address = _address(context.placement)
         if not ray.is_initialized():
-            _start_ray(ray, context.ray_address)
+            context.told(f"Joining the Ray cluster at {address}." if address else "Starting Ray.")
+            _start_ray(ray, address)
             self._stack.callback(ray.shutdown)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        asked = context.cpus_per_candidate, context.gpus_per_candidate
-        planned = self._plan = plan(nodes, context.step_size, *asked)
+        planned = self._plan = _planned(ray, context.placement)
+        context.told(f"Students are trained by {planned}.")
         evaluator = context.evaluator
         if planned.gpus > 1 and evaluator.batches.batch_size % planned.gpus:
             raise UserError(
@@ -147,18 +152,28 @@ class RayExecutor:
 
     def _send(self, with_data: bool) -> None:
         """Lays out for workers what they work with."""
-        parcel = self._ray.put(pack(self._context.evaluator, with_data=with_data))
-        self._fetch = functools.partial(self._ray.get, parcel)
+        ray = self._ray
+        parcel = pack(self._context.evaluator, ray.cloudpickle.dumps, with_data=with_data)
+        self._names.append(parcel.name)
+        self._fetch = functools.partial(ray.get, ray.put(parcel))
         self._sends_data = with_data
 
     def _stop(self) -> None:
-        """Ends the workers; those that still answer tidy up first."""
+        """Ends the workers, and removes what they kept on the disks of their machines."""
+        ray = self._ray
         for share in self._running.values():
             share.phase.close()
-        closing = [worker.close.remote() for worker in self._workers]
-        self._ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECS)
         for worker in self._workers:
-            self._ray.kill(worker)
+            ray.kill(worker)
+        strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        tidy = ray.remote(num_cpus=0)(remove_folder)
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        tidying = [
+            tidy.options(scheduling_strategy=strategy(node, soft=False)).remote(name)
+            for node in nodes
+            for name in self._names
+        ]
+        ray.wait(tidying, num_returns=len(tidying), timeout=_CLOSE_SECS)
 
     def _expect(self, worker: int) -> None:
         """Notes that a worker is about to start, or to start again."""
@@ -172,7 +187,7 @@ class RayExecutor:
             share.worker = self._idle.pop(0)
             worker = self._workers[share.worker]
             evaluate = worker.evaluate.options(num_returns=1 + len(share.proposals))
-            step_size = self._context.step_size
+            step_size = self._context.placement.step_size
             trials, *share.weights = evaluate.remote(
                 self._fetch, share.proposals, share.step, step_size
             )
@@ -313,30 +328,52 @@ def _cannot_start(error: Exception) -> UserError:
     )
 
 
+def _address(placement: Placement) -> str:
+    """Of the cluster to join; empty: one is started here."""
+    return placement.ray_address or os.environ.get("RAY_ADDRESS", "")
+
+
+def _planned(ray: Any, placement: Placement) -> Plan:
+    """The workers that the cluster which was joined has room for."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = placement.cpus_per_candidate, placement.gpus_per_candidate
+    return plan(nodes, placement.step_size, *asked)
+
+
 def _start_ray(ray: Any, address: str) -> None:
     """Joins a cluster, or starts one on this machine.
 
     Raises:
-        UserError: There is no cluster at the address.
+        UserError: There is no cluster at the address, or none can be started.
     """
-    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
-    settings = {"include_dashboard": False} if address == "local" else {}
+    settings = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         host, _, port = address.rpartition(":")
         if host and port.isdigit():  # Ray itself would try for ten minutes
             socket.create_connection((host.rpartition("/")[2], int(port)), _CONNECT_SECS).close()
         with silenced():
-            ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
+            ray.init(log_to_driver=False, configure_logging=False, **settings)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        if "AuthToken" in str(error.__cause__):
+        reason = _last_line(error)
+        if not address:
             raise UserError(
-                f"The Ray cluster at {address} wants a token.\n"
+                f"Ray can't start on this machine: {reason}\n"
+                "Look at its temporary folder (RAY_TMPDIR), and at what `ray start --head` says."
+            ) from error
+        if "AuthToken" in str(error.__cause__):
+            told = "has another token" if "RAY_AUTH_MODE" in os.environ else "wants a token"
+            raise UserError(
+                f"The Ray cluster at {address} {told}.\n"
                 "Set RAY_AUTH_MODE=token here, too, with its token in ~/.ray/auth_token."
             ) from error
         raise UserError(
-            f"The Ray cluster at {address} can't be joined: {_last_line(error)}\n"
+            f"The Ray cluster at {address} can't be joined: {reason}\n"
             "Start one with `ray start --head`, or leave --ray_address out for one on this machine."
         ) from error
+    finally:  # Ray's own would end the process with a dump of its memory
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _last_line(error: Exception) -> str:
@@ -350,22 +387,51 @@ def opened(context: ExecutorContext) -> Iterator[RayExecutor]:
 
     Raises:
         MissingExtraError: Ray is not installed.
-        UserError: The training data can't be sent to other processes.
+        UserError: The training data or the metric can't be sent to other processes.
     """
-    check()
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _HIDDEN)  # which Ray reads when imported
-    import ray
-
-    check_travels(context.evaluator)
+    ray = _imported()
+    check_travels(context.evaluator, ray.cloudpickle.dumps)
     with contextlib.ExitStack() as stack:
         yield RayExecutor(context, ray, stack)
 
 
-def check() -> None:
-    """Refuses to be used where Ray is not installed.
+@functools.cache
+def check(placement: Placement) -> None:
+    """Looks for the cluster, and for room in it.
 
     Raises:
-        MissingExtraError: It is not.
+        MissingExtraError: Ray is not installed.
+        UserError: The cluster can't be joined, or has no room for a student.
+    """
+    ray = _imported()
+    address = _address(placement)
+    if ray.is_initialized():
+        _planned(ray, placement)
+    elif address:
+        _start_ray(ray, address)
+        try:
+            _planned(ray, placement)
+        finally:
+            ray.shutdown()
+    else:
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        asked = placement.cpus_per_candidate, placement.gpus_per_candidate
+        plan([{"CPU": os.cpu_count() or 1, "GPU": gpus}], placement.step_size, *asked)
+
+
+def _imported() -> Any:
+    """Ray.
+
+    Raises:
+        MissingExtraError: It is not installed.
     """
     if importlib.util.find_spec("ray") is None:
         raise MissingExtraError("executor='ray'", "ray", "ray")
+    # Ray reads these when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _HIDDEN)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    import ray
+    import ray.cloudpickle
+    import ray.util.scheduling_strategies
+
+    return ray

@@ -39,7 +39,6 @@ class Worker:
             tf.config.threading.set_intra_op_parallelism_threads(num_cpus)
         if not num_gpus and tf.config.list_physical_devices("GPU"):
             tf.config.set_visible_devices([], "GPU")
-        self._folder: pathlib.Path | None = None
         self._evaluator: Evaluator | None = None
         self._events: list[Event] = []
 
@@ -65,9 +64,10 @@ class Worker:
 
         if self._evaluator is None:
             parcel = fetch()
-            # One for all workers of a machine; who dies leaves it to the others.
-            self._folder = pathlib.Path(tempfile.gettempdir()) / f"esnac_tf_{parcel.name}"
-            self._evaluator = unpack(parcel, self._folder)
+            folder = _folder(parcel.name)
+            folder.mkdir(exist_ok=True)
+            tempfile.tempdir = str(folder)  # TensorFlow leaves files there
+            self._evaluator = unpack(parcel, folder)
         return self._evaluator
 
     def evaluate(
@@ -106,12 +106,17 @@ class Worker:
         weights = [student and student.get_weights() for student in students]
         return [item.trial for item in results], *weights
 
-    def close(self) -> None:
-        """Removes what was kept on the disk."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
     def events(self) -> list[Event]:
         """What happened in the training under way since this was asked last."""
         events, self._events = self._events, []
         return events
+
+
+def remove_folder(name: str) -> None:
+    """Removes what workers kept on the disk of this machine, by the name of their parcel."""
+    shutil.rmtree(_folder(name), ignore_errors=True)
+
+
+def _folder(name: str) -> pathlib.Path:
+    """One for all workers of a machine; who dies leaves it to the others."""
+    return pathlib.Path(tempfile.gettempdir()) / f"esnac_tf_{name}"

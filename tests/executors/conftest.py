@@ -15,7 +15,7 @@ from esnac_tf.datasets.stored import training_batches
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.evaluation import Evaluator
-from esnac_tf.executors import ExecutorContext
+from esnac_tf.executors import ExecutorContext, Placement
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
 from esnac_tf.objectives import Measurement
@@ -82,9 +82,8 @@ def make_context(evaluator, step_size=4, **settings):
         yield on_epoch, lambda epoch, step: None
 
     lines = []
-    given = ExecutorContext(
-        evaluator, finished.extend, progress, step_size, lines.append, **settings
-    )
+    placement = Placement(step_size, **settings)
+    given = ExecutorContext(evaluator, finished.extend, progress, lines.append, placement)
     return types.SimpleNamespace(
         given=given, finished=finished, phases=phases, epochs=epochs, lines=lines
     )

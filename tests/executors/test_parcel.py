@@ -14,7 +14,7 @@ import toy
 from esnac_tf.architecture import ActionSet
 from esnac_tf.datasets.given import given_training_batches
 from esnac_tf.distillation import losses
-from esnac_tf.distillation.task import Task
+from esnac_tf.distillation.task import SearchMetric, Task
 from esnac_tf.distillation.teacher_targets import TeacherTargets
 from esnac_tf.errors import UserError
 from esnac_tf.executors import parcel
@@ -135,3 +135,25 @@ class TestDataThatLiesInFiles:
     def test_data_without_files_is_sent(self, monkeypatch):
         monkeypatch.setattr(parcel, "_LARGE_BYTES", 1)
         assert not may_be_read(make_evaluator())
+
+
+def halved_error(y, scores):
+    return keras.losses.mean_squared_error(y, scores) / 2
+
+
+class TestMetrics:
+    def evaluator(self, metric):
+        search_metric = SearchMetric("halved", "min", metric=metric)
+        return make_evaluator(task=Task(metric=search_metric))
+
+    def test_one_that_keras_does_not_know_is_refused(self):
+        metric = keras.metrics.MeanMetricWrapper(halved_error, name="halved")
+        with pytest.raises(UserError, match=r"can't be sent .*halved_error.*\nRegister"):
+            check_travels(self.evaluator(metric))
+
+    def test_one_that_is_registered_travels(self):
+        register = keras.saving.register_keras_serializable("tests")
+        metric = keras.metrics.MeanMetricWrapper(register(halved_error), name="halved")
+        evaluator = self.evaluator(metric)
+        check_travels(evaluator)
+        assert pack(evaluator).custom_objects["tests>halved_error"] is halved_error

@@ -6,7 +6,11 @@ import dataclasses
 import importlib
 import importlib.util
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import tempfile
 
 import pytest
 import toy
@@ -16,10 +20,11 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.compression import search_students
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import MissingExtraError, UserError
-from esnac_tf.executors import parcel
+from esnac_tf.executors import Placement, parcel
+from esnac_tf.executors import ray as ray_executor
 from esnac_tf.executors.placement import Plan, plan
 from esnac_tf.executors.ray import RayExecutor
-from esnac_tf.executors.worker import Worker
+from esnac_tf.executors.worker import Worker, remove_folder
 from esnac_tf.run_files import loads
 from esnac_tf.trial import COMPLETE, FAILED, LOST
 
@@ -66,13 +71,14 @@ def test_a_plan_uses_what_there_is(nodes, num_students, asked, planned):
     ],
 )
 def test_no_room_is_told(nodes, asked):
-    with pytest.raises(UserError, match="No node of the Ray cluster has room for a worker of"):
+    with pytest.raises(UserError, match=r"No machine has room for a worker of .*; there are"):
         plan(nodes, 4, *asked)
 
 
 def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for use in (lambda: executors.check("ray"), lambda: search(executor="ray")):
+    ray_executor.check.cache_clear()
+    for use in (lambda: executors.check("ray", Placement(4)), lambda: search(executor="ray")):
         with pytest.raises(MissingExtraError) as caught:
             use()
         assert str(caught.value).splitlines()[0] == "executor='ray' needs the package ray."
@@ -165,8 +171,10 @@ def test_large_data_is_read_from_files_or_sent(ray, npz_file, npz_batches, is_th
         executor.submit(STUDENTS, 0)
         while len(context.finished) < len(STUDENTS):
             executor.wait()
-    told = ["A machine lacks the files of the training data: it is sent."]
-    assert context.lines == ([] if is_there else told)
+    told = ["Students are trained by 2 workers of 1 CPU."]
+    if not is_there:
+        told.append("A machine lacks the files of the training data: it is sent.")
+    assert context.lines == told
     assert {item.trial.state for item in context.finished} == {COMPLETE}
 
 
@@ -178,7 +186,8 @@ class Unreadable:
 
 
 def test_a_worker_that_cannot_be_prepared_ends_the_search(ray):
-    evaluator = make_evaluator(seed=Unreadable())
+    evaluator = make_evaluator()
+    evaluator.builder.channel_importance = Unreadable()
     with executors.opened("ray", make_context(evaluator).given) as executor:
         executor.submit(STUDENTS, 0)
         with pytest.raises(UserError, match=r"can't start a worker: .*no_such_module_anywhere"):
@@ -251,13 +260,17 @@ class TestSearch:
 
 
 @pytest.mark.parametrize(
-    ("cause", "told"),
+    ("cause", "mode", "told"),
     [
-        ("nobody answers", "cluster at auto can't be joined: nobody answers"),
-        ("InvalidAuthToken: missing", "cluster at auto wants a token.\nSet RAY_AUTH_MODE=token"),
+        ("nobody answers", None, "cluster at auto can't be joined: nobody answers"),
+        ("InvalidAuthToken: missing", None, "auto wants a token.\nSet RAY_AUTH_MODE=token here"),
+        ("InvalidAuthToken: wrong", "token", "cluster at auto has another token"),
     ],
 )
-def test_a_cluster_that_cannot_be_joined_is_told(cause, told, monkeypatch):
+def test_a_cluster_that_cannot_be_joined_is_told(cause, mode, told, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
     ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
 
     def fail(**arguments):
@@ -270,6 +283,40 @@ def test_a_cluster_that_cannot_be_joined_is_told(cause, told, monkeypatch):
         search(executor="ray", ray_address="auto")
 
 
+def test_a_ray_of_its_own_that_cannot_start_is_told(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
+
+    def fail(**arguments):
+        raise ConnectionError("the path is too long")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(UserError, match="Ray can't start on this machine: the path is too long"):
+        search(executor="ray")
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_room_is_looked_for_before_anything_is_trained(joined, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
+    monkeypatch.setattr(ray, "is_initialized", lambda: joined)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    placement = Placement(4, cpus_per_candidate=10_000)
+    with pytest.raises(UserError, match="No machine has room for a worker of 10000 CPUs and 0"):
+        executors.check("ray", placement)
+
+
+def test_signals_are_handled_as_before(ray):
+    """Ray would take SIGTERM for itself."""
+    program = (
+        "import signal, ray\n"
+        "from esnac_tf.executors.ray import _start_ray\n"
+        "signal.signal(signal.SIGTERM, print)\n"
+        f"_start_ray(ray, {ray.get_runtime_context().gcs_address!r})\n"
+        "assert signal.getsignal(signal.SIGTERM) is print\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
 def test_an_address_where_nobody_listens_is_told_at_once(monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray).")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -277,8 +324,9 @@ def test_an_address_where_nobody_listens_is_told_at_once(monkeypatch):
         search(executor="ray", ray_address="127.0.0.1:1")
 
 
-def test_a_worker_tells_of_its_training():
+def test_a_worker_tells_of_its_training(monkeypatch, tmp_path):
     """In this process: the worker without Ray."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     from esnac_tf.executors.parcel import pack
 
     worker = Worker(os.cpu_count(), 0)
@@ -289,4 +337,8 @@ def test_a_worker_tells_of_its_training():
     assert [arguments[0] for name, arguments in events if name == "on_epoch"] == [1, 2]
     assert sum(name == "on_batch" for name, _ in events) == 2 * (96 // 16)
     assert worker.events() == []
-    worker.close()
+    folder = pathlib.Path(tempfile.gettempdir())
+    assert folder.name.startswith("esnac_tf_")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
+    remove_folder(folder.name.removeprefix("esnac_tf_"))
+    assert not folder.exists()

@@ -20,7 +20,7 @@ from esnac_tf.datasets.pipelines import TrainingBatches, evaluation_batches
 from esnac_tf.distillation import TrainingConfig, get_strategy, losses
 from esnac_tf.distillation.student_groups import StudentGroup
 from esnac_tf.evaluation import Evaluated, Evaluator
-from esnac_tf.executors import ExecutorContext
+from esnac_tf.executors import ExecutorContext, Placement
 from esnac_tf.executors.parcel import pack
 from esnac_tf.graph.cost import count_flops, count_params
 from esnac_tf.graph.teacher import analyse
@@ -91,9 +91,8 @@ def _context(evaluator: Evaluator, cpus: int | None, finished: list[Evaluated]) 
                 item.student()
         finished.extend(evaluated)
 
-    return ExecutorContext(
-        evaluator, on_finished, progress, _NUM_STUDENTS, print, cpus_per_candidate=cpus
-    )
+    placement = Placement(_NUM_STUDENTS, cpus_per_candidate=cpus)
+    return ExecutorContext(evaluator, on_finished, progress, print, placement)
 
 
 def _step(
