@@ -326,6 +326,11 @@ flags.DEFINE_list(
     f"Formats of the best students, with commas between: {', '.join(exporters.names())}.",
     flag_values=FLAGS,
 )
+_string(
+    "resume",
+    _DEFAULTS.resume,
+    "Whether a run that --run_dir holds goes on: if there is one (auto), never, or required.",
+)
 _integer("seed", _DEFAULTS.seed, "Seed of all that is random.")
 _boolean("dry_run", False, "Print teacher, search space and estimated cost, and stop.")
 _boolean("help", False, "Print this and stop.")

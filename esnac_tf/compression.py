@@ -33,6 +33,7 @@ from esnac_tf.profiling import measured, profiled
 from esnac_tf.purpose import find_purpose, named_settings
 from esnac_tf.record import RunFolder
 from esnac_tf.result import SearchResult
+from esnac_tf.resuming import check_resume
 from esnac_tf.scalars import ScalarWriter
 from esnac_tf.search_setup import SearchSetup, prepare, targets_folder
 from esnac_tf.strategies import Strategy, StrategyContext
@@ -128,6 +129,7 @@ def search_students(
             folder holds another run, or no student could be trained.
     """
     config, objects = named_settings(_config(config, settings), metric, loss, distillation_loss)
+    check_resume(run_dir, config.resume)
     executors.check(config.executor, config.placement())
     machines = joined()
     if machines is not None:

@@ -19,13 +19,15 @@ from esnac_tf.distillation import (
 )
 from esnac_tf.errors import UserError
 from esnac_tf.executors import Placement
+from esnac_tf.resuming import RESUME
 from esnac_tf.search_space import REMOVAL_PROBABILITIES
 from esnac_tf.surrogate import SurrogateConfig
 
 # Settings that are the name of something.
 _NAMES = ("strategy", "acquisition", "objective", "channel_groups", "channel_importance",
           "metric", "metric_direction", "loss", "distillation_loss", "full_loss",
-          "full_optimizer", "teacher_targets", "distribute", "executor", "ray_address")  # fmt: skip
+          "full_optimizer", "teacher_targets", "distribute", "executor", "ray_address",
+          "resume")  # fmt: skip
 
 # NumPy, and so keras.utils.set_random_seed, takes no larger seed.
 _SEED_LIMIT = 2**32
@@ -114,6 +116,8 @@ class SearchConfig:
         jit_compile: Whether to compile training steps with XLA. None: in a long search, if that is
             faster there.
         export: Names of export formats.
+        resume: Whether a run in the run folder goes on: "auto" (if there is one), "never" (then the
+            folder must hold none) or "required" (it must hold one).
         seed: Seed of all that is random, 0 or more and below 2 ** 32.
 
     Raises:
@@ -167,6 +171,7 @@ class SearchConfig:
     mixed_precision: bool | None = None
     jit_compile: bool | None = None
     export: tuple[str, ...] = ("saved_model", "keras")
+    resume: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -244,6 +249,7 @@ class SearchConfig:
             ("metric_direction", DIRECTIONS),
             ("full_optimizer", FULL_OPTIMIZERS),
             ("teacher_targets", TEACHER_TARGETS),
+            ("resume", RESUME),
         ):
             if getattr(self, name) not in known:
                 raise UserError(
@@ -343,6 +349,7 @@ class SearchConfig:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
+            if name != "resume"  # of a process, not of the run
         }
 
 

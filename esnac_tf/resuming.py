@@ -15,6 +15,35 @@ from esnac_tf import run_lock
 from esnac_tf.errors import UserError
 from esnac_tf.run_files import dumps, plain, read_object, user_errors
 
+RESUME = ("auto", "never", "required")
+
+
+def check_resume(run_dir: str | os.PathLike[str] | None, resume: str) -> None:
+    """Refuses a folder that holds a run, or holds none.
+
+    Args:
+        run_dir: The run folder, which need not exist; None: there is none.
+        resume: "auto": both is right. "never": it must hold no run. "required": it must hold one.
+
+    Raises:
+        UserError: It is not so.
+
+    Example:
+        >>> check_resume("no/such/folder", "required")
+        Traceback (most recent call last):
+            ...
+        esnac_tf.errors.UserError: no/such/folder holds no run to go on with.
+        Give the --run_dir of one, or resume='auto'.
+    """
+    holds_run = run_dir is not None and (pathlib.Path(run_dir) / "config.json").exists()
+    if resume == "required" and not holds_run:
+        told = f"{run_dir} holds no run" if run_dir else "Without a run folder there is no run"
+        raise UserError(f"{told} to go on with.\nGive the --run_dir of one, or resume='auto'.")
+    if resume == "never" and holds_run:
+        raise UserError(
+            f"{run_dir} holds a run already.\nChoose another --run_dir, or resume='auto'."
+        )
+
 
 def check_run(run_dir: str | os.PathLike[str], config: Mapping[str, Any]) -> bool:
     """Raises what a run would raise at its start in this folder; writes nothing.

@@ -34,7 +34,7 @@ from esnac_tf.flag_checks import IMAGENET, checked_config, is_path, origin
 from esnac_tf.profiling import measured, profiled
 from esnac_tf.quiet_start import start_tensorflow
 from esnac_tf.record import RunFolder
-from esnac_tf.resuming import check_run, check_teacher, finished_summary
+from esnac_tf.resuming import check_resume, check_run, check_teacher, finished_summary
 from esnac_tf.teachers.custom_objects import import_modules
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def _run() -> int:
             f"--in_place is for one machine, and TF_CONFIG names {here.num_machines}.\n"
             "Leave --in_place out, or unset TF_CONFIG."
         )
+    if writes:
+        check_resume(FLAGS.run_dir or None, config.resume)
     if FLAGS.run_dir and writes:  # told before anything is loaded, or a teacher trained for hours
         resumes = check_run(FLAGS.run_dir, {**config.fixed(), **origin()})
     if FLAGS.in_place:

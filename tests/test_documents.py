@@ -27,7 +27,7 @@ PAPER = [path for path in RECIPES if path.name.startswith("paper_")]
 NOT_THE_METHOD = {
     "distribute", "mixed_precision", "jit_compile", "export", "metric", "metric_direction", "loss",
     "protect", "round_channels_to", "max_params", "teacher_targets", "executor",
-    "ray_address", "cpus_per_candidate", "gpus_per_candidate", "asynchronous",
+    "ray_address", "cpus_per_candidate", "gpus_per_candidate", "asynchronous", "resume",
 }  # fmt: skip
 
 

@@ -8,7 +8,14 @@ import pytest
 from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import UserError
 from esnac_tf.record import RunFolder
-from esnac_tf.resuming import check_run, check_teacher, finished_summary, recorded_teacher
+from esnac_tf.resuming import (
+    RESUME,
+    check_resume,
+    check_run,
+    check_teacher,
+    finished_summary,
+    recorded_teacher,
+)
 from esnac_tf.trial import Trial
 
 TRIAL = Trial(0, "complete", ActionSet(), 100, 2000, 0.5, 0.4, 1.0)
@@ -217,3 +224,30 @@ class TestFinishedSummary:
     def test_a_broken_summary_is_told(self, run):
         (run / "summary.json").write_text("[")
         assert "summary.json cannot be read" in error_of(lambda: finished_summary(run, FREE))
+
+
+class TestResume:
+    @pytest.fixture
+    def there(self, tmp_path):
+        with RunFolder(tmp_path / "run") as run:
+            run.check_or_write_config({"seed": 3})
+        return tmp_path / "run"
+
+    @pytest.mark.parametrize("resume", RESUME)
+    def test_a_run_that_is_there(self, there, resume):
+        if resume == "never":
+            with pytest.raises(UserError, match="holds a run already"):
+                check_resume(there, resume)
+        else:
+            check_resume(there, resume)
+
+    @pytest.mark.parametrize("resume", RESUME)
+    @pytest.mark.parametrize("name", ["missing", None])
+    def test_none_that_is_there(self, tmp_path, resume, name):
+        run_dir = name and tmp_path / name
+        if resume == "required":
+            with pytest.raises(UserError, match="no run to go on with"):
+                check_resume(run_dir, resume)
+        else:
+            check_resume(run_dir, resume)
+        assert list(tmp_path.iterdir()) == []
