@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Sequence
 
 import keras
 
+from esnac_tf.distillation.array_files import read_arrays, write_arrays
 from esnac_tf.evaluation import Evaluated
-from esnac_tf.files import replacing
 from esnac_tf.trial import Trial
 
 
@@ -47,11 +48,11 @@ class BestStudents:
         for item in evaluated:
             student = item.student and item.student()
             if student is not None:
-                save_weights(student, self._path(item.trial))
+                write_arrays(self._path(item.trial), _key(item.trial), student.get_weights())
 
     def lost(self) -> list[Trial]:
         """Those whose weights are not there, as when more are to be kept than at first."""
-        return [trial for trial in self.trials if not self._path(trial).exists()]
+        return [t for t in self.trials if read_arrays(self._path(t), _key(t)) is None]
 
     def leave_out_lost(self) -> list[Trial]:
         """Forgets those whose weights are not there, and returns them."""
@@ -61,17 +62,11 @@ class BestStudents:
 
     def restore(self, model: keras.Model, trial: Trial) -> None:
         """Gives a model the weights of one of the best."""
-        model.load_weights(self._path(trial))
+        model.set_weights(read_arrays(self._path(trial), _key(trial)))
 
     def _path(self, trial: Trial) -> pathlib.Path:
-        return self._folder / f"trial_{trial.number:05d}.weights.h5"
+        return self._folder / f"trial_{trial.number:05d}.npz"
 
 
-def save_weights(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes a model's weights to a `.weights.h5` file, whole or not at all.
-
-    Raises:
-        UserError: The file can't be written.
-    """
-    with replacing(path) as whole:
-        model.save_weights(whole)
+def _key(trial: Trial) -> str:
+    return json.dumps(trial.actions.to_json())

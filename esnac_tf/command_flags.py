@@ -352,6 +352,11 @@ def parse(arguments: Sequence[str]) -> None:
         raise UserError(_told_of_flagfile(error)) from None
     except flags.Error as error:
         raise UserError(_told(error)) from None
+    except RecursionError:  # absl looks for a flag like it
+        raise UserError("A flag's name is of thousands of characters.\nSee --help.") from None
+    for name in FLAGS:
+        if "\0" in str(FLAGS[name].value):
+            raise UserError(f"--{name} holds a null character.\nLeave it out.")
     if len(rest) > 1 and not FLAGS["help"].value:
         raise UserError(
             f"Expected flags only, received {rest[1]!r}.\nWrite --name=value; see --help."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from esnac_tf.best_students import save_weights
 from esnac_tf.distillation import TrainingOutcome
+from esnac_tf.distillation.array_files import read_arrays, write_arrays
 from esnac_tf.profiling import measured
 from esnac_tf.record import RunFolder
 from esnac_tf.trial import Trial
@@ -60,16 +60,18 @@ def train_once(
     Raises:
         UserError: The run folder can't be written.
     """
-    folder = run.path / "checkpoints"
     numbers = [trial.number for trial in trials]
-    paths = [folder / f"full_{number:05d}.weights.h5" for number in numbers]
+    paths = [run.path / "checkpoints" / f"full_{number:05d}.npz" for number in numbers]
     key = {"trials": numbers, **settings}
+    names = [json.dumps([key, trial.actions.to_json()]) for trial in trials]
     recorded = run.full_training()
-    if recorded is not None and recorded["settings"] == key and all(map(_is_file, paths)):
-        for model, path in zip(models, paths, strict=True):
-            model.load_weights(path)
-        return [FullyTrained(**outcome) for outcome in recorded["students"]]
-    if recorded is not None and recorded["settings"] != key:
+    kept = _outcomes(recorded, key)
+    weights = [read_arrays(path, name) for path, name in zip(paths, names, strict=True)]
+    if kept is not None and all(own is not None for own in weights):
+        for model, own in zip(models, weights, strict=True):
+            model.set_weights(own)
+        return kept
+    if recorded is not None and recorded.get("settings") != key:
         message("The full training is done again: its settings, or the best students, changed.")
     before = [model.get_weights() for model in models]
     results = []
@@ -81,13 +83,25 @@ def train_once(
             model.set_weights(weights)
         results.append(FullyTrained(value, epoch, outcome.failure))
     with measured("writing"):
-        for model, path in zip(models, paths, strict=True):
-            save_weights(model, path)
+        for model, path, name in zip(models, paths, names, strict=True):
+            write_arrays(path, name, model.get_weights())
         run.write_full_training(
             {"settings": key, "students": [dataclasses.asdict(result) for result in results]}
         )
     return results
 
 
-def _is_file(path: pathlib.Path) -> bool:
-    return path.is_file()
+def _outcomes(recorded: Any, key: Mapping[str, Any]) -> list[FullyTrained] | None:
+    """What an earlier process came to; None if it had other settings, or the file was changed."""
+    if recorded is None or recorded.get("settings") != key:
+        return None
+    try:
+        outcomes = [FullyTrained(**values) for values in recorded["students"]]
+    except (TypeError, KeyError):
+        return None
+    types = [(type(o.validation_metric), type(o.best_epoch), type(o.failure)) for o in outcomes]
+    whole = all(
+        value in (int, float) and epoch is int and failure in (str, type(None))
+        for value, epoch, failure in types
+    )
+    return outcomes if whole and len(outcomes) == len(key["trials"]) else None

@@ -50,12 +50,14 @@ trials.jsonl are replaced in one step: a reader sees the old or the new file, ne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from esnac_tf import run_lock
+from esnac_tf.errors import UserError
 from esnac_tf.resuming import check_settings, recorded_settings, recorded_teacher
 from esnac_tf.run_files import plain, read_object, user_errors, write_object
 from esnac_tf.trial import Trial
@@ -142,6 +144,7 @@ class RunFolder:
         recorded, recorded_free = recorded_settings(self.path)
         check_settings(self.path, recorded, given)
         given_free = recorded_free if free is None else plain(free)
+        self.trials()  # nothing is written in a folder whose trials can't be read
         if (recorded, recorded_free) != (given, given_free):
             written = given if given_free is None else {**given, "free": given_free}
             write_object(self.path / "config.json", written)
@@ -170,8 +173,10 @@ class RunFolder:
         write_object(self.path / "full_training.json", values)
 
     def full_training(self) -> dict[str, Any] | None:
-        """What `write_full_training` wrote; None before."""
-        return read_object(self.path / "full_training.json")
+        """What `write_full_training` wrote; None before, or where the file was damaged."""
+        with contextlib.suppress(UserError):  # it can be made again
+            return read_object(self.path / "full_training.json")
+        return None
 
     def write_calibration(self, values: Mapping[str, Any]) -> None:
         """Writes how students are trained fastest here.

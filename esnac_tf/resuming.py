@@ -194,12 +194,35 @@ def finished_summary(
         >>> finished_summary(run.path, {"num_steps": 3, "export": ()})
     """
     summary = read_object(pathlib.Path(run_dir) / "summary.json")
-    if summary is None or summary.get("settings") != plain(free):
+    if summary is None or summary.get("settings") != plain(free) or not _is_whole(summary):
         return None
     for student in summary["students"]:
         if exported and not set(free["export"]) <= student["exports"].keys():
             return None
     return summary
+
+
+# What is shown of models, all of them numbers.
+_FIGURES = ("num_params", "times_smaller", "flops", "objective", "latency_secs", "file_bytes")
+
+
+def _is_whole(summary: Mapping[str, Any]) -> bool:
+    """Whether a summary that may have been changed holds what is shown of it."""
+    teacher, students = summary.get("teacher", {}), summary.get("students")
+    profile = summary.get("profile", {})
+    if not isinstance(students, list) or not isinstance(profile, dict):
+        return False
+    models = [{"exports": {}, **teacher} if isinstance(teacher, dict) else None, *students]
+    figures = list(profile.values())
+    for model in models:
+        if not isinstance(model, dict) or not isinstance(model.get("metric", ""), str):
+            return False
+        exports, metric = model.get("exports"), model.get("metric", "accuracy")
+        if not isinstance(exports, dict) or not all(isinstance(p, str) for p in exports.values()):
+            return False
+        names = [*_FIGURES, f"validation_{metric}", f"test_{metric}"]
+        figures += [model.get(name) for name in names]
+    return all(figure is None or isinstance(figure, (int, float)) for figure in figures)
 
 
 def _has_trials(run_dir: pathlib.Path) -> bool:

@@ -65,7 +65,7 @@ def check_free(run_dir: pathlib.Path) -> None:
 
 
 def _locked(run_dir: pathlib.Path, flags: int = 0) -> int:
-    descriptor = os.open(run_dir / "lock", os.O_RDWR | flags, 0o644)
+    descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_NOFOLLOW | flags, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -51,24 +51,26 @@ def measure_teacher(
         "data_sha256": data_digest(batches, validation),
     }
     check_teacher(run.path, digests)
-    if recorded is None:
+    value = (recorded or {}).get(f"validation_{metric.name}")
+    if not isinstance(value, (int, float)):  # not there, or changed by somebody
         [value] = evaluate([teacher], validation, distribution, purpose.task)
-        recorded = {
-            "num_params": count_params(teacher),
-            "flops": count_flops(teacher),
-            "metric": metric.name,
-            f"validation_{metric.name}": value,
-            **digests,
-        }
-        run.write_teacher(recorded)
-    value = recorded[f"validation_{metric.name}"]
+    num_params, flops = count_params(teacher), count_flops(teacher)
+    measured = {
+        "num_params": num_params,
+        "flops": flops,
+        "metric": metric.name,
+        f"validation_{metric.name}": value,
+        **digests,
+    }
+    if measured != recorded:
+        run.write_teacher(measured)
     if not 0 < value < math.inf:
         raise UserError(
             f"The teacher {teacher.name!r} has the {metric.name} {value:g} on the held-out data, "
             f"with which no student can be compared.\n{_advice(value, purpose)}"
         )
     display.message(
-        f"Teacher {teacher.name}: {count(recorded['num_params'])} parameters, "
+        f"Teacher {teacher.name}: {count(num_params)} parameters, "
         f"validation {metric.name} {metric_value(metric.name, value)}."
     )
     if is_chance(value, purpose):
@@ -76,7 +78,7 @@ def measure_teacher(
             "That is hardly better than chance. Is the teacher trained, and on data in these "
             "units (see --input_scale)?"
         )
-    return Measurement(recorded["num_params"], recorded["flops"], metric.quality(value))
+    return Measurement(num_params, flops, metric.quality(value))
 
 
 def _advice(value: float, purpose: Purpose) -> str:

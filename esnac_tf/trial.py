@@ -77,13 +77,39 @@ class Trial:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Trial:
-        """The inverse of `to_json`; fields that this version does not know are ignored."""
+        """The inverse of `to_json`; fields that this version does not know are ignored.
+
+        Raises:
+            ValueError: A value is not what it should be.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
         metric = kept.setdefault("metric", "accuracy")
         kept["validation_metric"] = values.get(f"validation_{metric}")
         kept["actions"] = ActionSet.from_json(kept["actions"])
-        return cls(**kept)
+        trial = cls(**kept)
+        trial._check()
+        return trial
+
+    def _check(self) -> None:
+        """Refuses values of other types, as a file may hold that somebody has changed."""
+        counts = (self.number, self.step, *map(_or_zero, (self.num_params, self.flops)),
+                  *map(_or_zero, (self.best_epoch, self.num_epochs)))  # fmt: skip
+        figures = (self.duration_secs, *map(_or_zero, (self.validation_metric, self.objective)))
+        is_right = (
+            all(type(count) is int and count >= 0 for count in counts)
+            and all(type(figure) in (int, float) for figure in figures)
+            and self.state in (COMPLETE, FAILED, LOST)
+            and isinstance(self.metric, str)
+            and isinstance(self.failure, (str, type(None)))
+            and (not self.is_complete or None not in (self.num_params, self.objective))
+        )
+        if not is_right:
+            raise ValueError("a value is not what it should be")
+
+
+def _or_zero(value: Any) -> Any:
+    return 0 if value is None else value
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

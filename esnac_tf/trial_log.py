@@ -6,6 +6,7 @@ a warning, and overwritten by the next trial. `esnac_tf.record` describes the fi
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 
@@ -89,6 +90,8 @@ def read_trials(run_dir: str | os.PathLike[str]) -> list[Trial]:
     """
     path = pathlib.Path(run_dir) / "trials.jsonl"
     with user_errors(path):
+        if path.is_symlink():  # trials are appended: to no file that lies elsewhere
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         content = path.read_bytes() if path.exists() else b""
     whole = content[: _whole_lines_bytes(content)]
     if len(whole) < len(content):
@@ -104,7 +107,7 @@ def read_trials(run_dir: str | os.PathLike[str]) -> list[Trial]:
 
 def _open_after_last_line(path: pathlib.Path) -> int:
     """Opens trials.jsonl for writing and removes a last line that was cut off."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         content = path.read_bytes()
         size = _whole_lines_bytes(content)

@@ -299,7 +299,7 @@ class TestRunFolder:
         assert exported == [f"trial_{number:05d}.keras" for number in numbers]
         weights = {path.name for path in (run / "checkpoints").iterdir()}
         assert weights == {
-            f"{stage}_{number:05d}.weights.h5" for stage in ("trial", "full") for number in numbers
+            f"{stage}_{number:05d}.npz" for stage in ("trial", "full") for number in numbers
         }
 
     def test_every_number_of_the_summary_can_be_computed_again(self, finished):
@@ -464,7 +464,7 @@ class TestResume:
         run_dir = tmp_path / "copy"
         shutil.copytree(finished[2].run_dir, run_dir)
         [*_, lost] = sorted(student.trial.number for student in finished[2].students)
-        (run_dir / "checkpoints" / f"trial_{lost:05d}.weights.h5").unlink()
+        (run_dir / "checkpoints" / f"trial_{lost:05d}.npz").unlink()
         monkeypatch.setattr(Evaluator, "evaluate", lambda *_: [])
         result = search(run_dir=run_dir, full_epochs=0, display=Display())
         assert f"Warning: Trial {lost} failed this time and is left out" in capsys.readouterr().out

@@ -26,8 +26,8 @@ CHECKS = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
     "types": [sys.executable, "-m", "mypy"],
     "imports": [str(SCRIPTS / "lint-imports")],
-    # Doctests and tests in one run, so that the last line counts them all.
-    "tests": [*PYTEST, "--doctest-modules", "esnac_tf", "tests"],
+    # Doctests and tests in one run, so that the last line counts them all; two files at a time.
+    "tests": [*PYTEST, "-n2", "--dist=loadfile", "--doctest-modules", "esnac_tf", "tests"],
 }
 
 

@@ -35,7 +35,7 @@ def write_arrays(path: pathlib.Path, key: str, arrays: Sequence[Any]) -> None:
         ([array([1., 1.])], None)
     """
     with replacing(path) as whole:
-        np.savez(whole, *arrays, key=np.array(key))
+        np.savez(whole, *map(_storable, arrays), key=np.array(key))
 
 
 def read_arrays(path: pathlib.Path, key: str) -> list[np.ndarray] | None:
@@ -47,3 +47,9 @@ def read_arrays(path: pathlib.Path, key: str) -> list[np.ndarray] | None:
             return [arrays[f"arr_{index}"] for index in range(len(arrays.files) - 1)]
     except _DAMAGED:
         return None
+
+
+def _storable(array: Any) -> np.ndarray:
+    """An array of a type that NumPy knows: bfloat16 as float32, which loses nothing."""
+    array = np.asarray(array)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array

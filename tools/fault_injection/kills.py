@@ -19,7 +19,7 @@ PHASES: Mapping[str, tuple[tuple[str, int], ...]] = {
         ("esnac_tf.files._move", 12),
         ("esnac_tf.trial_log._write_all", 4),
         ("esnac_tf.distillation.checkpoint.write_arrays", 3),
-        ("esnac_tf.best_students.save_weights", 4),
+        ("esnac_tf.best_students.write_arrays", 4),
     ),
     "full training": (("esnac_tf.final_students.train", 1),),
     "export": (("esnac_tf.exporters.keras.export", 2), ("esnac_tf.record.write_object", 4)),
