@@ -199,6 +199,7 @@ class _Search:
         self._restore(best)
         # Also what a process with other settings kept here.
         shutil.rmtree(targets_folder(self._run), ignore_errors=True)
+        self._run.remove_trainings("search")
         return best
 
     def _run_in_steps(self, strategy: Strategy, executor: Executor) -> None:
@@ -220,6 +221,8 @@ class _Search:
                     done = {trial.number for trial in known}
                     missing = {n: actions for n, actions in proposals.items() if n not in done}
                     phase.update(f"step {step + 1}: {len(missing)} students")
+                    if missing and config.halving_factor > 1:
+                        missing = proposals  # all of a step are compared; some are known then
                     if missing:
                         secs = max(t.duration_secs for t in self._train(executor, missing, step))
                         self._display.step_finished(step, secs)
@@ -293,7 +296,8 @@ class _Search:
         self, best: BestStudents, scalars: ScalarWriter, evaluated: Sequence[Evaluated]
     ) -> None:
         """Writes finished trials to the run folder, and the weights of the best."""
-        first = len(self.trials)
+        first, known = len(self.trials), {trial.number for trial in self.trials}
+        evaluated = [item for item in evaluated if item.trial.number not in known]
         for item in evaluated:  # Before all else: what fails below must lose none of them.
             self._run.append(item.trial)
             (self._lost if item.trial.state == LOST else self.trials).append(item.trial)

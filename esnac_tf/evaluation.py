@@ -16,7 +16,7 @@ import tensorflow as tf
 from esnac_tf.architecture import ActionSet
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.distillation.at_once import AtOnce
-from esnac_tf.distillation.checkpoint import kept_training
+from esnac_tf.distillation.checkpoint import Cost, kept_training
 from esnac_tf.distillation.interruption import interruptible
 from esnac_tf.distillation.step_error import describe_error
 from esnac_tf.distillation.student_groups import StudentGroup, group_of, train_in_groups
@@ -71,6 +71,7 @@ class Evaluator:
             with the best objectives; 1 trains all to the end.
         at_once: How many students are trained at once on a device.
         checkpoint_path: Where a training is kept while it goes on; None: nowhere.
+        checkpoint_costs: What that takes.
     """
 
     builder: StudentBuilder
@@ -86,6 +87,7 @@ class Evaluator:
     halving_factor: int = 1
     at_once: AtOnce = dataclasses.field(default_factory=AtOnce)
     checkpoint_path: pathlib.Path | None = None
+    checkpoint_costs: dict[str, Cost] = dataclasses.field(default_factory=dict)
 
     def evaluate(
         self,
@@ -162,8 +164,11 @@ class Evaluator:
                 finished[number] = Evaluated(trial, get)
             finish(finished)
 
-        names = [json.dumps([number, proposals[number].to_json()]) for number in numbers]
-        with kept_training(self.checkpoint_path, names) as checkpoint:
+        names = [
+            json.dumps([number, proposals[number].to_json(), repr(self.config)])
+            for number in numbers
+        ]
+        with kept_training(self.checkpoint_path, names, self.checkpoint_costs) as checkpoint:
             train_in_groups(
                 self.groups,
                 list(students.values()),

@@ -126,7 +126,8 @@ def _train(
     # On one device each, students of the search may have been compiled; on several none can be.
     jit_compile = training.jit_compile and setup.distribution.num_replicas_in_sync == 1
     training = dataclasses.replace(training, jit_compile=jit_compile)
-    names = [json.dumps([trial.to_json(), dataclasses.asdict(training)]) for trial in trials]
+    settings = setup.config.full_settings(setup.purpose.task.is_classifier)
+    names = [json.dumps([trial.to_json(), settings, repr(training)]) for trial in trials]
     with (
         setup.progress("Full training", training.epochs) as (on_epoch, on_batch),
         kept_training(setup.run.training_path("full"), names) as checkpoint,

@@ -88,6 +88,7 @@ def train_once(
         run.write_full_training(
             {"settings": key, "students": [dataclasses.asdict(result) for result in results]}
         )
+    run.remove_trainings("full")
     return results
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from esnac_tf.architecture import ActionSet
 from esnac_tf.config import SearchConfig
-from esnac_tf.datasets.digests import all_data_digest
+from esnac_tf.datasets.digests import held_out_digest, training_digest
 from esnac_tf.datasets.given import require_arrays
 from esnac_tf.distillation import TrainingConfig, TrainingOutcome, train
 from esnac_tf.distillation.devices import check_divides
@@ -188,14 +188,14 @@ def agreement(machines: Machines, config: SearchConfig, setup: TrainingSetup) ->
     batches, validation = setup.batches, setup.validation
     require_arrays(batches, "Several machines", "unset TF_CONFIG")
     check_divides(batches.batch_size, machines.strategy, "unset TF_CONFIG")
-    digest = all_data_digest(batches, validation)
-    if digest != all_data_digest(batches, validation):
+    held_out = held_out_digest(validation)
+    if held_out != held_out_digest(validation):
         raise UserError(
             "The held-out data comes in another order each time, or varied.\n"
             "Several machines need it as arrays, or unset TF_CONFIG."
         )
     settings = {name: value for name, value in config.fixed().items() if name not in _OF_CHIEF}
-    values = {"full_loss": config.full_loss, "data_sha256": digest}
+    values = {"full_loss": config.full_loss, "data_sha256": training_digest(batches) + held_out}
     return plain({**settings, **setup.purpose.settings, **values})
 
 

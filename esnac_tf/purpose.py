@@ -55,7 +55,7 @@ def named_settings(
         distillation_loss: Likewise.
 
     Example:
-        >>> config, objects = named_settings(SearchConfig(), metric="loss", loss=keras.losses.MSE)
+        >>> config, objects = named_settings(SearchConfig(), metric="loss", loss=keras.losses.Huber())
         >>> config.metric, list(objects)
         ('loss', ['loss'])
     """

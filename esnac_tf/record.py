@@ -53,6 +53,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,6 +98,8 @@ class RunFolder:
         with user_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock: int | None = run_lock.take(self.path)
+            for left in self.path.rglob(".*.tmp"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -119,6 +122,11 @@ class RunFolder:
     def training_path(self, name: str) -> pathlib.Path | None:
         """The file that keeps a training while it goes on; None if nothing is kept."""
         return self.path / "checkpoints" / f"training_{name}.npz" if self.is_kept else None
+
+    def remove_trainings(self, name: str = "") -> None:
+        """Removes what `training_path` gives for a name, or for all: nothing goes on with it."""
+        for path in (self.path / "checkpoints").glob(f"training_{name}*.npz"):
+            path.unlink()
 
     @property
     def tensorboard_path(self) -> pathlib.Path:
@@ -144,6 +152,8 @@ class RunFolder:
         recorded, recorded_free = recorded_settings(self.path)
         check_settings(self.path, recorded, given)
         given_free = recorded_free if free is None else plain(free)
+        if recorded != given:
+            self.remove_trainings()  # of other settings
         self.trials()  # nothing is written in a folder whose trials can't be read
         if (recorded, recorded_free) != (given, given_free):
             written = given if given_free is None else {**given, "free": given_free}
@@ -158,6 +168,7 @@ class RunFolder:
         Raises:
             UserError: If the file cannot be written.
         """
+        self.remove_trainings()  # with another teacher or other data
         write_object(self.path / "teacher.json", teacher)
 
     def teacher(self) -> dict[str, Any] | None:

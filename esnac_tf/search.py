@@ -71,8 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if FLAGS["help"].value:
             print(help_text())
             return 0
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, raise_terminated)
         with profiled(), warnings.catch_warnings():
             warnings.showwarning = _tell
             return _run()
@@ -98,6 +96,9 @@ def _tell(message: Warning | str, *_: Any, **__: Any) -> None:
 def _run() -> int:
     here = None if FLAGS.dry_run else tf_config.role()
     writes = here is None or here.is_chief
+    if writes and threading.current_thread() is threading.main_thread():
+        # The others wait for the chief where Python handles no signals.
+        signal.signal(signal.SIGTERM, raise_terminated)
     config, from_file = checked_config(writes), is_path(FLAGS.teacher)
     display = Display()
     resumes = False

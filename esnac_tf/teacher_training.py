@@ -86,6 +86,7 @@ def trained_teacher(
             return model
     strategy = get_strategy(distribute) if machines is None else machines.strategy
     if machines is not None:
+        _require_writable(path.parent)  # now, when the others do not wait yet
         check_divides(min(batch_size, len(splits.x_train)), strategy, "unset TF_CONFIG")
         machines.tell(Order(TEACHER, {"agreed": {_TEACHER: stem}}))
         machines.agree()
@@ -95,6 +96,8 @@ def trained_teacher(
         kept = None if machines else path.with_suffix(".training.npz")
         _train(name, model, splits, training, batch_size, strategy, seed, display, kept)
     exporters.get("keras").export(model, path.with_suffix(""))
+    if kept is not None:
+        kept.unlink(missing_ok=True)
     display.message(f"Teacher {name} is kept in {path}.")
     return model if machines is None else load(path)  # without the other machines
 

@@ -95,14 +95,14 @@ class Trial:
         """Refuses values of other types, as a file may hold that somebody has changed."""
         counts = (self.number, self.step, *map(_or_zero, (self.num_params, self.flops)),
                   *map(_or_zero, (self.best_epoch, self.num_epochs)))  # fmt: skip
-        figures = (self.duration_secs, *map(_or_zero, (self.validation_metric, self.objective)))
+        # None where it was not finite, too.
+        figures = map(_or_zero, (self.duration_secs, self.validation_metric, self.objective))
         is_right = (
             all(type(count) is int and count >= 0 for count in counts)
             and all(type(figure) in (int, float) for figure in figures)
             and self.state in (COMPLETE, FAILED, LOST)
             and isinstance(self.metric, str)
             and isinstance(self.failure, (str, type(None)))
-            and (not self.is_complete or None not in (self.num_params, self.objective))
         )
         if not is_right:
             raise ValueError("a value is not what it should be")

@@ -172,7 +172,7 @@ def test_learning_rates_fall_after_each_third_of_any_number_of_epochs():
 def test_only_what_changes_no_trial_may_change_in_a_resumed_run():
     fixed = SearchConfig().fixed()
     names = {field.name for field in dataclasses.fields(SearchConfig)}
-    assert names - set(fixed) == set(config._FREE)
+    assert names - set(fixed) == {*config._FREE, "resume"}
     assert {"seed", "num_kernels", "search_epochs", "batch_size", "strategy"} <= set(fixed)
 
 

@@ -92,6 +92,7 @@ def folder(tmp_path_factory):
     (path / "text.keras").write_text("This is no model.\n")
     (path / "notes.txt").write_text("Nor is this.\n")
     (path / "folder.keras").mkdir()
+    keras.utils.set_random_seed(1)
     inputs = keras.Input((8,))
     hidden = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(4)(inputs))
     hidden = keras.layers.Dense(8)(hidden)

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", default="", help="regular expression for the kinds of faults")
     parser.add_argument("--write", action="store_true", help="write docs/reliability.md's table")
     options = parser.parse_args(arguments)
+    if options.write and options.only:
+        parser.error("--write writes the whole table: leave --only out")
     rows, failures = [], 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)

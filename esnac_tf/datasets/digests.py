@@ -44,16 +44,15 @@ def data_digest(batches: Any, validation: tf.data.Dataset) -> str:
     return digest_of(parts)
 
 
-def all_data_digest(batches: Any, validation: tf.data.Dataset) -> str:
-    """SHA-256 of all that a training is fed with, in its order.
+def training_digest(batches: Any) -> str:
+    """SHA-256 of all training data that was given as arrays, and of its first batch."""
+    first = tf.nest.flatten(next(iter(batches.epoch(0))))  # in which order, and how varied
+    return digest_of([*batches.arrays, *first])
 
-    Args:
-        batches: Training data of arrays.
-        validation: Batches (x, y, weight).
-    """
-    held_out = [part for row in validation for part in tf.nest.flatten(row)]
-    first_epoch = tf.nest.flatten(next(iter(batches.epoch(0))))  # in which order, and how varied
-    return digest_of([*batches.arrays, *first_epoch, *held_out])
+
+def held_out_digest(validation: tf.data.Dataset) -> str:
+    """SHA-256 of all held-out data, in its order."""
+    return digest_of(part for row in validation for part in tf.nest.flatten(row))
 
 
 def _counts(validation: tf.data.Dataset) -> Any:

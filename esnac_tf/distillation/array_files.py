@@ -13,7 +13,7 @@ import numpy as np
 from esnac_tf.files import replacing
 
 # What a damaged file of arrays makes NumPy raise.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 
 
 def write_arrays(path: pathlib.Path, key: str, arrays: Sequence[Any]) -> None:

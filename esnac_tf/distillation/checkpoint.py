@@ -22,13 +22,19 @@ _SHARE = 20.0
 
 
 @dataclasses.dataclass
-class _Cost:
-    """What saving takes: the seconds of the last time, and when that was."""
+class Cost:
+    """What writing takes.
+
+    Attributes:
+        secs: Seconds of the last time; 0: there was none.
+        end: When that was.
+    """
 
     secs: float = 0.0
     end: float = 0.0
 
     def is_due(self) -> bool:
+        """Whether it may be written again."""
         return time.monotonic() - self.end >= _SHARE * self.secs
 
 
@@ -43,6 +49,8 @@ class Checkpoint:
         path: The file; the suffix is `.npz`.
         names: What tells each student, and all that its training depends on, from any other.
         interruption: Ends the training after an epoch. None: nothing does.
+        costs: What writing takes, of each file by its name: one dict for all trainings that are
+            kept one after the other.
 
     Example:
         >>> import tempfile
@@ -58,10 +66,12 @@ class Checkpoint:
         path: pathlib.Path,
         names: Sequence[str],
         interruption: Deferred | None = None,
+        costs: dict[str, Cost] | None = None,
     ) -> None:
         self._path, self._names = path, list(names)
         self._interruption = interruption or Deferred()
-        self._cost = _Cost()
+        self._costs = {} if costs is None else costs
+        self._cost = self._costs.setdefault(path.name, Cost())
 
     def of(self, indices: Sequence[int], suffix: str = "") -> Checkpoint:
         """The checkpoint of some of the students that are trained by themselves.
@@ -71,9 +81,8 @@ class Checkpoint:
             suffix: Of the file's name, where others are trained at the same time.
         """
         path = self._path.with_stem(self._path.stem + suffix)
-        part = Checkpoint(path, [self._names[index] for index in indices], self._interruption)
-        part._cost = self._cost
-        return part
+        names = [self._names[index] for index in indices]
+        return Checkpoint(path, names, self._interruption, self._costs)
 
     def load(self) -> tuple[dict[str, Any], list[np.ndarray]] | None:
         """What was kept last: values, and arrays; None if there is nothing."""
@@ -102,21 +111,20 @@ class Checkpoint:
             self._cost.secs = self._cost.end - start
         self._interruption.check()
 
-    def remove(self) -> None:
-        """Removes the file of a training that is finished."""
-        self._path.unlink(missing_ok=True)
-
     def _key(self) -> str:
         return digest_of([np.array(json.dumps(self._names))])
 
 
 @contextlib.contextmanager
-def kept_training(path: pathlib.Path | None, names: Sequence[str]) -> Iterator[Checkpoint | None]:
+def kept_training(
+    path: pathlib.Path | None, names: Sequence[str], costs: dict[str, Cost] | None = None
+) -> Iterator[Checkpoint | None]:
     """A training that is kept, and that an interruption ends after an epoch.
 
     Args:
         path: The file; None: nothing is kept, and an interruption ends it at once.
         names: As of `Checkpoint`.
+        costs: Likewise.
 
     Raises:
         KeyboardInterrupt: In the end, if there was one.
@@ -125,4 +133,4 @@ def kept_training(path: pathlib.Path | None, names: Sequence[str]) -> Iterator[C
         yield None
         return
     with deferred() as interruption:
-        yield Checkpoint(path, names, interruption)
+        yield Checkpoint(path, names, interruption, costs)

@@ -73,6 +73,10 @@ def interruptible() -> Iterator[Callable[[], None]]:
     check()
 
 
+class _StoppedError(KeyboardInterrupt):
+    """A thread stops for an interruption that the main thread will raise."""
+
+
 class Deferred:
     """An interruption that waits for a good moment.
 
@@ -89,10 +93,19 @@ class Deferred:
         if self.is_asked:
             previous(number, frame)
         self.is_asked, self._raise = True, lambda: previous(number, None)
-        os.write(2, _DEFERRED)
+        with contextlib.suppress(OSError):  # nobody may read it any more
+            os.write(2, _DEFERRED)
 
     def check(self) -> None:
-        """Raises the interruption, if there is one."""
+        """Raises the interruption, if there is one; in any thread, until the main one does.
+
+        Where a handler of the user's raises nothing, the work goes on.
+        """
+        if not self.is_asked:
+            return
+        if threading.current_thread() is not threading.main_thread():
+            raise _StoppedError
+        self.is_asked = False
         self._raise()
 
 
@@ -118,7 +131,11 @@ def deferred() -> Iterator[Deferred]:
     """
     interruption = Deferred()
     with _handled(interruption.ask):
-        yield interruption
+        try:
+            yield interruption
+        except _StoppedError:
+            interruption.check()
+            raise KeyboardInterrupt from None
     interruption.check()
 
 

@@ -171,7 +171,9 @@ def train_in_groups(
         futures = [pool.submit(train_group, number) for number in numbers]
         try:
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
-            if any(future.done() and future.exception() for future in futures):
+            ended = [future.exception() for future in futures if future.done()]
+            # For an interruption each group stops by itself, when it has kept its epoch.
+            if any(error and not isinstance(error, KeyboardInterrupt) for error in ended):
                 aborted.set()
             concurrent.futures.wait(futures)
         except BaseException:

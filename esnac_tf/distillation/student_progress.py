@@ -95,13 +95,16 @@ def restore(checkpoint: Checkpoint, students: list[StudentProgress], step: Joint
         return 0
     values, arrays = loaded
     kept = []
-    for student, own in zip(students, values["students"], strict=True):
-        count = len(student.best_weights)
-        kept.append(StudentProgress.from_json(own, arrays[:count]))
-        del arrays[:count]
+    try:
+        for student, own in zip(students, values["students"], strict=True):
+            count = len(student.best_weights)
+            kept.append(StudentProgress.from_json(own, arrays[:count]))
+            del arrays[:count]
+    except (KeyError, TypeError):
+        return 0  # of another version
     variables = _changing(kept, step)
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-        return 0  # of another version
+        return 0
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     students[:] = kept

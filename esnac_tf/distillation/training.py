@@ -131,7 +131,8 @@ def train(
             epochs. Students that are trained one part after the other are seen by parts.
         at_once: How many students are trained at once; falls where memory runs out. By default it
             is known of this call alone.
-        checkpoint: Where the training is kept after epochs, and goes on from; None: nowhere.
+        checkpoint: Where the training is kept after epochs, and goes on from; None: nowhere. The
+            file stays when the training is finished: its outcome may not be kept yet.
         seed: Seeds what is random in the students, such as Dropout.
 
     Returns:
@@ -201,12 +202,12 @@ def train(
             part = parts.pop(0)
             for index in part:
                 _seed_generators(students[index], seed)
-            kept = checkpoint and checkpoint.of(part)
+            own = checkpoint and checkpoint.of(part)
             try:
-                finished = run.train_part({index: students[index] for index in part}, kept)
+                finished = run.train_part({index: students[index] for index in part}, own)
             except StepError as error:
                 check_interruption()
-                if replicas > len(strategy.experimental_local_results(0)):
+                if replicas > 1 and replicas > len(strategy.extended.worker_devices):
                     raise UserError(
                         f"A step of several machines failed on this one: {error}.\n"
                         "Give a smaller --batch_size, or fewer students (--num_best)."
@@ -217,8 +218,6 @@ def train(
                 at_once.had_room(len(part))
                 outcomes.update(finished)
                 on_outcomes(finished)
-                if kept is not None:
-                    kept.remove()
                 continue
             gc.collect()  # Free the optimizers and graphs of the failed step first.
             for index in part:
@@ -305,7 +304,7 @@ class _Run:
             for index in self.discard(epoch, qualities, len(indices)):
                 progress[indices.index(index)].is_discarded = True
             step.set_active([student.is_active for student in progress])
-            if checkpoint is not None and epoch < config.epochs:
+            if checkpoint is not None:
                 keep(checkpoint, epoch, progress, step)
 
         for model, student in zip(models, progress, strict=True):

@@ -28,7 +28,7 @@ from esnac_tf.architecture import ActionSet
 from esnac_tf.errors import MissingExtraError, UserError
 from esnac_tf.evaluation import Evaluated
 from esnac_tf.executors import ExecutorContext, Placement
-from esnac_tf.executors.parcel import check_travels, may_be_read, pack
+from esnac_tf.executors.parcel import DataMissingError, check_travels, may_be_read, pack
 from esnac_tf.executors.placement import Plan, plan
 from esnac_tf.executors.worker import Worker, remove_folder
 from esnac_tf.profiling import measured
@@ -187,10 +187,7 @@ class RayExecutor:
             share.worker = self._idle.pop(0)
             worker = self._workers[share.worker]
             evaluate = worker.evaluate.options(num_returns=1 + len(share.proposals))
-            step_size = self._context.placement.step_size
-            trials, *share.weights = evaluate.remote(
-                self._fetch, share.proposals, share.step, step_size
-            )
+            trials, *share.weights = evaluate.remote(self._fetch, share.proposals, share.step)
             share.events = worker.events.remote()
             title = f"Step {share.step + 1}"
             if len(self._workers) > 1:
@@ -280,6 +277,10 @@ class RayExecutor:
         try:
             trials = ray.get(reference)
         except errors.RayTaskError as error:
+            if isinstance(error.cause, DataMissingError):  # started again on another machine
+                self._queue.insert(0, share)
+                self._expect(share.worker)
+                return
             self._idle.append(share.worker)
             if isinstance(error.cause, UserError):
                 raise error.cause from None
@@ -395,7 +396,6 @@ def opened(context: ExecutorContext) -> Iterator[RayExecutor]:
         yield RayExecutor(context, ray, stack)
 
 
-@functools.cache
 def check(placement: Placement) -> None:
     """Looks for the cluster, and for room in it.
 

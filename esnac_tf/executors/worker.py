@@ -75,7 +75,6 @@ class Worker:
         fetch: Callable[[], Parcel],
         proposals: Mapping[int, ActionSet],
         step: int,
-        step_size: int,
     ) -> tuple[Any, ...]:
         """Trains students together.
 
@@ -83,14 +82,15 @@ class Worker:
             fetch: As for `prepare`: a process that died and was started again has no evaluator.
             proposals: Actions by the number of their trial.
             step: The search step they belong to, from 0.
-            step_size: How many students the step has.
 
         Returns:
             A list of their trials, and for each its weights, None if it failed.
 
         Raises:
-            UserError: As `Evaluator.evaluate`.
+            UserError: As `Evaluator.evaluate`, or the training data must be sent.
         """
+        from esnac_tf.executors.parcel import DataMissingError
+
         self._events = []
         try:
             results = self._prepared(fetch).evaluate(
@@ -98,8 +98,9 @@ class Worker:
                 step,
                 lambda *arguments: self._events.append(("on_epoch", arguments)),
                 lambda *arguments: self._events.append(("on_batch", arguments)),
-                step_size=step_size,
             )
+        except DataMissingError:
+            raise
         except UserError as error:
             raise UserError(str(error)) from None  # of one argument, which can be pickled
         students = [item.student and item.student() for item in results]

@@ -81,7 +81,9 @@ def test_a_training_that_was_killed_comes_out_the_same(config, epoch, path, monk
     assert values == expected[0]
     for one, other in zip(weights, expected[1], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not path.exists()
+    # It stays until its outcome is kept: once more, nothing is trained.
+    values, weights = trained(students(), Checkpoint(path, names), config, on_epoch=epochs.append)
+    assert values == expected[0]
 
 
 def test_students_that_failed_or_were_discarded_stay_so(path, monkeypatch):
@@ -128,8 +130,12 @@ def test_without_a_whole_file_it_begins_anew(damage, path, monkeypatch):
         path.unlink()
         with pytest.raises(Killed):
             trained(models, Checkpoint(path, names), on_epoch=killed_after(3))
-    values, _ = trained(students(), Checkpoint(path, names))
+    epochs = []
+    values, _ = trained(
+        students(), Checkpoint(path, names), on_epoch=lambda epoch, records: epochs.append(epoch)
+    )
     assert values == expected[0]
+    assert epochs[0] == 1
 
 
 def test_it_is_written_as_often_as_it_costs_little(path, monkeypatch):

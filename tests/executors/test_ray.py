@@ -21,7 +21,6 @@ from esnac_tf.compression import search_students
 from esnac_tf.distillation import TrainingConfig
 from esnac_tf.errors import MissingExtraError, UserError
 from esnac_tf.executors import Placement, parcel
-from esnac_tf.executors import ray as ray_executor
 from esnac_tf.executors.placement import Plan, plan
 from esnac_tf.executors.ray import RayExecutor
 from esnac_tf.executors.worker import Worker, remove_folder
@@ -77,7 +76,6 @@ def test_no_room_is_told(nodes, asked):
 
 def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    ray_executor.check.cache_clear()
     for use in (lambda: executors.check("ray", Placement(4)), lambda: search(executor="ray")):
         with pytest.raises(MissingExtraError) as caught:
             use()
@@ -330,7 +328,7 @@ def test_a_worker_tells_of_its_training(monkeypatch, tmp_path):
     from esnac_tf.executors.parcel import pack
 
     worker = Worker(os.cpu_count(), 0)
-    trials, *weights = worker.evaluate(lambda: pack(make_evaluator()), STUDENTS, 1, 4)
+    trials, *weights = worker.evaluate(lambda: pack(make_evaluator()), STUDENTS, 1)
     assert [trial.number for trial in trials] == list(STUDENTS)
     assert len(weights) == 4
     events = worker.events()
