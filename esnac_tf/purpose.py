@@ -55,7 +55,8 @@ def named_settings(
         distillation_loss: Likewise.
 
     Example:
-        >>> config, objects = named_settings(SearchConfig(), metric="loss", loss=keras.losses.Huber())
+        >>> huber = keras.losses.Huber()
+        >>> config, objects = named_settings(SearchConfig(), metric="loss", loss=huber)
         >>> config.metric, list(objects)
         ('loss', ['loss'])
     """
