@@ -51,7 +51,7 @@ def killed_searches(
         while left and missed < 3:
             # Sooner ones first, so that a search is killed in all of its phases.
             phase = left[0] if not killed else generator.choice(left)
-            if run(run_dir, fault=a_kill(phase, generator)).code == -9:
+            if run(run_dir, fault=a_kill(phase, generator, len(killed))).code == -9:
                 left.remove(phase)
                 killed.append(phase)
                 missed = 0
@@ -64,12 +64,12 @@ def killed_searches(
         yield ", ".join(killed), len(killed), found
 
 
-def a_kill(phase: str, generator: random.Random) -> dict[str, Any]:
-    """A moment in a phase."""
+def a_kill(phase: str, generator: random.Random, num_kills: int) -> dict[str, Any]:
+    """A moment in a phase; an early one where a search was killed often, as less of it is left."""
     function, calls = generator.choice(PHASES[phase])
     lasting = _LASTING.get(phase, 0.0)
     return {
         "function": function,
-        "call": generator.randint(1, calls),
+        "call": generator.randint(1, max(1, calls // (1 + num_kills))),
         "delay": generator.uniform(0.1, 1.0) * lasting,
     }
