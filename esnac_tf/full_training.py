@@ -66,11 +66,12 @@ def train_once(
     names = [json.dumps([key, trial.actions.to_json()]) for trial in trials]
     recorded = run.full_training()
     kept = _outcomes(recorded, key)
-    weights = [read_arrays(path, name) for path, name in zip(paths, names, strict=True)]
-    if kept is not None and all(own is not None for own in weights):
-        for model, own in zip(models, weights, strict=True):
-            model.set_weights(own)
-        return kept
+    if kept is not None:
+        weights = [read_arrays(path, name) for path, name in zip(paths, names, strict=True)]
+        if all(own is not None for own in weights):
+            for model, own in zip(models, weights, strict=True):
+                model.set_weights(own)
+            return kept
     if recorded is not None and recorded.get("settings") != key:
         message("The full training is done again: its settings, or the best students, changed.")
     before = [model.get_weights() for model in models]

@@ -93,6 +93,12 @@ def tried(arguments, folder, capsys, may_change=False):
     return code
 
 
+def tried_anew(folder, capsys):
+    """Runs the command on teacher and data, without the run folder, up to the training."""
+    shutil.rmtree(folder / "run")
+    tried(command(folder, [*TINY, "--dry_run"]), folder, capsys)
+
+
 @pytest.mark.parametrize("seed", range(130 * TIMES))
 def test_flags(seed, folder, capsys):
     generator = random.Random(seed)
@@ -107,8 +113,7 @@ def test_models(seed, folder, capsys):
     path = folder / "toy.keras"
     way = generator.choices([malformed.junk_in_zip, malformed.junk_in_bytes], [3, 1])[0]
     path.write_bytes(way(generator, path.read_bytes()))
-    shutil.rmtree(folder / "run")
-    tried(command(folder, [*TINY, "--dry_run"]), folder, capsys)
+    tried_anew(folder, capsys)
 
 
 @pytest.mark.parametrize("seed", range(70 * TIMES))
@@ -121,8 +126,7 @@ def test_data(seed, folder, capsys):
     else:
         way = generator.choice([malformed.junk_in_zip, malformed.junk_in_bytes])
         path.write_bytes(way(generator, path.read_bytes()))
-    shutil.rmtree(folder / "run")
-    tried(command(folder, [*TINY, "--dry_run"]), folder, capsys)
+    tried_anew(folder, capsys)
 
 
 @pytest.mark.parametrize("seed", range(90 * TIMES))

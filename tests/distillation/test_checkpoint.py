@@ -155,6 +155,12 @@ def test_it_is_written_as_often_as_it_costs_little(path, monkeypatch):
     assert written == [0, 4, 8, 12, 16, 20, 24, 28]
 
 
+def interrupted(path, on_batch):
+    """Trains until an interruption ends it."""
+    with pytest.raises(KeyboardInterrupt), kept_training(path, ["a", "b"]) as checkpoint:
+        trained(students(), checkpoint, on_batch=on_batch)
+
+
 def test_an_interruption_waits_for_the_end_of_the_epoch(path):
     batches = []
 
@@ -163,12 +169,7 @@ def test_an_interruption_waits_for_the_end_of_the_epoch(path):
         if (epoch, step) == (2, 1):
             signal.raise_signal(signal.SIGINT)
 
-    def interrupted():
-        with kept_training(path, ["a", "b"]) as checkpoint:
-            trained(students(), checkpoint, on_batch=on_batch)
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    interrupted(path, on_batch)
     assert batches[-1] == (2, 3)
     values, _ = Checkpoint(path, ["a", "b"]).load()
     assert values["epoch"] == 2
@@ -182,12 +183,7 @@ def test_a_second_one_does_not_wait(path):
         if step < 3:
             signal.raise_signal(signal.SIGINT)
 
-    def interrupted():
-        with kept_training(path, ["a", "b"]) as checkpoint:
-            trained(students(), checkpoint, on_batch=on_batch)
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    interrupted(path, on_batch)
     assert batches == [1, 2]
     assert not path.exists()
 
