@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from esnac_tf.datasets.formats.npz import READ_ERRORS
 from esnac_tf.files import replacing
-
-# What a damaged file of arrays makes NumPy raise.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 
 
 def write_arrays(path: pathlib.Path, key: str, arrays: Sequence[Any]) -> None:
@@ -45,7 +42,7 @@ def read_arrays(path: pathlib.Path, key: str) -> list[np.ndarray] | None:
             if str(arrays["key"]) != key:
                 return None
             return [arrays[f"arr_{index}"] for index in range(len(arrays.files) - 1)]
-    except _DAMAGED:
+    except READ_ERRORS:
         return None
 
 

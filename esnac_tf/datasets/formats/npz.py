@@ -21,7 +21,7 @@ from esnac_tf.errors import UserError
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 
 # What np.load raises for files that are no .npz, cut short, damaged, or claim absurd shapes.
-_READ_ERRORS = (
+READ_ERRORS = (
     OSError,
     ValueError,
     EOFError,
@@ -100,7 +100,7 @@ def _load(path: Path) -> dict[str, Array]:
             return _arrays(path, np.load(file, allow_pickle=False))
     except UserError:
         raise
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise _broken(path, error) from error
 
 
@@ -123,7 +123,7 @@ def _arrays(path: Path, archive: Any) -> dict[str, Array]:
             continue
         try:
             arrays[name] = archive[name]
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             if "allow_pickle" in str(error):
                 raise UserError(
                     f"{name} in {path} holds Python objects, which are not loaded.\n"
